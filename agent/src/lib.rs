@@ -1,0 +1,1 @@
+//! The Steeple agent.
