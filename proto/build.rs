@@ -1,0 +1,41 @@
+//! Generates the bindings and the descriptor set from the files under `proto/`, without `protoc`.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+const ROOT: &str = "proto";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={ROOT}");
+    let mut files = Vec::new();
+    collect(Path::new(ROOT), &mut files)?;
+    files.sort();
+
+    let descriptors = protox::compile(&files, [ROOT])?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+
+    tonic_prost_build::configure()
+        .build_transport(false)
+        // Ordered maps: equal messages are equal bytes.
+        .btree_map(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// Adds every `.proto` file under `directory` to `files`.
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "proto") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
