@@ -1,0 +1,98 @@
+//! The one place that reads the time.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Wall time. Pure code takes `now`; a loop holds a clock.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// The time now.
+    fn now(&self) -> SystemTime;
+}
+
+/// The clock of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that may ask the OS")]
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// Sleeps until the wall clock shows `deadline`.
+///
+/// A timer ignores suspend and corrections of the clock, so this sleeps in steps of at most 30 s
+/// and reads the clock after each.
+pub async fn sleep_until(clock: &dyn Clock, deadline: SystemTime) {
+    while let Ok(left) = deadline.duration_since(clock.now()) {
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(Duration::from_secs(30))).await;
+    }
+}
+
+/// Whole seconds since 1970; 0 for any time before.
+#[must_use]
+pub fn unix_seconds(time: SystemTime) -> i64 {
+    let elapsed = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The time so many seconds after 1970; 1970 itself for a negative number.
+#[must_use]
+pub fn from_unix_seconds(seconds: i64) -> SystemTime {
+    let elapsed = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    UNIX_EPOCH.checked_add(elapsed).unwrap_or(UNIX_EPOCH)
+}
+
+/// A clock for tests that advances with tokio's time, so `start_paused` moves timers and the
+/// expiry of certificates together. It can be set, as an administrator would set a node's clock.
+#[cfg(feature = "testing")]
+#[derive(Debug)]
+pub struct TokioClock {
+    start: tokio::time::Instant,
+    epoch: std::sync::Mutex<SystemTime>,
+}
+
+#[cfg(feature = "testing")]
+impl TokioClock {
+    /// A clock that shows `epoch` now.
+    #[must_use]
+    pub fn new(epoch: SystemTime) -> Self {
+        Self { start: tokio::time::Instant::now(), epoch: std::sync::Mutex::new(epoch) }
+    }
+
+    /// Sets the clock to show `time` now.
+    pub fn set(&self, time: SystemTime) {
+        let epoch = time.checked_sub(self.start.elapsed()).unwrap_or(UNIX_EPOCH);
+        *self.epoch.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = epoch;
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Clock for TokioClock {
+    fn now(&self) -> SystemTime {
+        let epoch = *self.epoch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        epoch + self.start.elapsed()
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sleeper_notices_that_the_clock_was_set_forward() {
+        let clock = std::sync::Arc::new(TokioClock::new(from_unix_seconds(1_000)));
+        let setter = clock.clone();
+        let started = tokio::time::Instant::now();
+        let set = async move {
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            setter.set(from_unix_seconds(90_000));
+        };
+        tokio::join!(sleep_until(&*clock, from_unix_seconds(80_000)), set);
+        assert_eq!(started.elapsed(), Duration::from_secs(60));
+    }
+}
