@@ -7,7 +7,9 @@
 
 pub mod atomic_file;
 pub mod backoff;
+pub mod bundle;
 pub mod clock;
+pub mod entry;
 pub mod id;
 pub mod selector;
 pub mod tasks;
