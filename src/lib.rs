@@ -11,5 +11,6 @@ pub mod bundle;
 pub mod clock;
 pub mod entry;
 pub mod id;
+pub mod json;
 pub mod selector;
 pub mod tasks;
