@@ -1,3 +1,5 @@
+//! Documents that the reader takes, and those that it refuses.
+
 use super::*;
 
 const LIMITS: Limits = Limits { bytes: 4096, depth: 4, values: 20 };
