@@ -1,1 +1,3 @@
 //! The Steeple agent.
+
+pub mod endpoint;
