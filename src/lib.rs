@@ -1,16 +1,19 @@
 //! What the Steeple agent and server must agree on.
 //!
-//! Identities ([`id`], [`selector`]), and the
-//! plumbing that both binaries share ([`clock`], [`tasks`], [`atomic_file`], …). Nothing here
-//! listens, loops or decides policy.
+//! Identities ([`id`], [`selector`], [`entry`]), what vouches for them ([`bundle`]), their form on
+//! the wire ([`convert`]), and the plumbing of both binaries ([`clock`], [`tasks`], [`config`], …).
+//! Nothing here listens, loops or decides policy.
 #![warn(missing_docs)]
 
 pub mod atomic_file;
 pub mod backoff;
 pub mod bundle;
 pub mod clock;
+pub mod config;
+pub mod convert;
 pub mod entry;
 pub mod id;
 pub mod json;
 pub mod selector;
 pub mod tasks;
+pub mod telemetry;

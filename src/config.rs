@@ -1,0 +1,110 @@
+//! What the configuration of both binaries has in common: TOML files, durations, errors.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+
+/// Why a configuration is refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, has an unknown key, or a value of another kind.
+    #[error("{}: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, where, and which keys there are.
+        message: String,
+    },
+    /// A value will not do.
+    #[error("`{key}` is {found}; it must be {must_be}")]
+    Invalid {
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        found: String,
+        /// What would do.
+        must_be: &'static str,
+    },
+}
+
+/// A duration written for people: `90s`, `1h 30m`, `7d`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HumanDuration(pub Duration);
+
+/// Reads a TOML file. Unknown keys are errors if `T` denies them, and it should.
+///
+/// # Errors
+/// The file cannot be read or does not fit `T`.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(&text, path)
+}
+
+/// Reads TOML that came from `path`.
+///
+/// # Errors
+/// The text does not fit `T`.
+pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Parse {
+        path: path.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+    })
+}
+
+impl<'de> Deserialize<'de> for HumanDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl std::str::FromStr for HumanDuration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text).map(Self).map_err(|error| {
+            format!("{text:?} is not a duration such as 90s, 1h 30m or 7d: {error}")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Raw {
+        ttl: HumanDuration,
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<Duration, &str>) {
+        match (parse::<Raw>(text, Path::new("x.toml")), expected) {
+            (Ok(raw), Ok(duration)) => assert_eq!(raw.ttl.0, duration),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (found, _) => panic!("{found:?}"),
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_file_key_and_what_would_do() {
+        check("ttl = '1h 30m'", Ok(Duration::from_secs(5_400)));
+        check("ttl = '1x'", Err("is not a duration such as 90s"));
+        check("ttl = '1h'\nttll = 1", Err("unknown field `ttll`, expected `ttl`"));
+        check("", Err("x.toml"));
+        check("ttl = ", Err("x.toml"));
+    }
+}
