@@ -2,10 +2,13 @@
 //!
 //! Modules mirror the packages, so that `spire.api.types.Entry` is [`spire::api::types::Entry`];
 //! the SPIFFE Workload API, which has no package, is [`workload`]. Nothing here knows what a message
-//! means: that is for the conversions and handlers of the other crates.
+//! means: that is for the conversions and handlers of the other crates. A message with a private key
+//! or a bearer token in it prints without the secret.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::excessive_nesting, reason = "packages nest, and modules mirror them")]
+
+mod redacted;
 
 /// The SPIFFE Workload API.
 pub mod workload {
