@@ -33,12 +33,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
 
+    // A message that goes into an `Any` says its type there.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names().type_name_domain(["."], "type.googleapis.com");
+
     tonic_prost_build::configure()
         .build_transport(false)
         // Ordered maps: equal messages are equal bytes.
         .btree_map(".")
         .skip_debug(SECRETS)
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

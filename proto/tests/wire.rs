@@ -9,6 +9,8 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet,
     ServiceDescriptorProto,
 };
+use steeple_proto::spire::api::types::PermissionDeniedDetails;
+use steeple_proto::spire::api::types::permission_denied_details::Reason;
 
 #[test]
 fn every_rpc_field_and_enum_value_is_the_published_one() {
@@ -25,6 +27,14 @@ fn every_rpc_field_and_enum_value_is_the_published_one() {
         missing.is_empty() && unknown.is_empty(),
         "published, but not compiled: {missing:#?}\ncompiled, but not published: {unknown:#?}"
     );
+}
+
+#[test]
+fn a_detail_of_an_error_carries_its_type() {
+    let details = PermissionDeniedDetails { reason: Reason::AgentBanned.into() };
+    let any = prost_types::Any::from_msg(&details).unwrap();
+    assert_eq!(any.type_url, "type.googleapis.com/spire.api.types.PermissionDeniedDetails");
+    assert_eq!(any.to_msg(), Ok(details));
 }
 
 /// One line for each rpc, field, enum value and empty message of our own files.
