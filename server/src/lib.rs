@@ -1,1 +1,3 @@
 //! The Steeple server.
+
+pub mod ca;

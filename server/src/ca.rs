@@ -1,0 +1,3 @@
+//! The server's certificate and token authority: what is signed, by what, and until when.
+
+pub mod slots;
