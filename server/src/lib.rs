@@ -1,3 +1,5 @@
 //! The Steeple server.
 
 pub mod ca;
+pub mod api;
+pub mod authz;

@@ -1,0 +1,3 @@
+//! The server's front.
+
+pub mod limits;
