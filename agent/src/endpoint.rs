@@ -1,4 +1,225 @@
-//! The Workload endpoint: a Unix socket that speaks gRPC.
+//! The Workload endpoint: a Unix socket that speaks gRPC to any client, to no more of them than
+//! there is room for, and knows who each of them is before it hears a word.
+//!
+//! What is served there is not its business.
 
 pub mod authority;
+mod gate;
+mod head;
 pub mod hpack;
+pub mod limits;
+mod request;
+pub mod socket;
+pub mod stream;
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tracing::{debug, warn};
+
+use self::authority::{MAX_FRAME, MAX_HEADER_LIST};
+use self::gate::Gate;
+use self::limits::{Budget, ConnectionPermit, Limits};
+use self::socket::{BindError, SocketFile};
+use self::stream::PeerStream;
+
+/// How much of a connection's requests may be on its way and not yet read. No message is longer.
+const WINDOW: u32 = 65_535;
+
+/// How much of an answer may wait for a client that does not read.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// How long to leave a system alone that has no descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What an endpoint is made of.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the socket is.
+    pub path: PathBuf,
+    /// How much it takes on.
+    pub limits: Limits,
+    /// How long a client may take over the preface, and over each header block.
+    pub patience: Duration,
+    /// How long connections may go on after a stop.
+    pub grace: Duration,
+}
+
+impl Config {
+    /// A socket at this path, and what suits production.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        let (patience, grace) = (Duration::from_secs(5), Duration::from_secs(3));
+        Self { path, limits: Limits::default(), patience, grace }
+    }
+}
+
+/// A socket that is bound: clients can connect, and wait to be served.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: Config,
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+/// What all connections share.
+struct Server {
+    config: Config,
+    http2: http2::Builder<Spawner>,
+    streams: TaskTracker,
+    routes: Routes,
+    stop: CancellationToken,
+}
+
+/// Starts the tasks that answer requests, so that a stop can wait for them.
+#[derive(Clone, Debug)]
+struct Spawner(TaskTracker);
+
+impl Endpoint {
+    /// Makes the socket.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let (file, listener) = SocketFile::bind(&config.path).await?;
+        Ok(Self { config, listener, file })
+    }
+
+    /// Where the socket is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Serves until `stop`. Each connection belongs to the peer that `pin` makes of it at accept,
+    /// before anything is read; handlers find it in the extensions of their requests. On a stop
+    /// the socket goes, clients are told to go elsewhere, and what has not ended by the end of
+    /// the grace period is cut off.
+    pub async fn serve<C, E>(
+        self,
+        routes: Routes,
+        pin: impl Fn(&UnixStream) -> Result<C, E> + Send + Sync,
+        stop: CancellationToken,
+    ) where
+        C: Clone + Send + Sync + 'static,
+        E: Error + 'static,
+    {
+        let Self { config, listener, file } = self;
+        let budget = Budget::new(config.limits);
+        let server = Arc::new(Server::new(config, routes, stop.clone()));
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(_) = connections.join_next() => {}
+                stream = accept(&listener) => match admit(&stream, &budget, &pin) {
+                    Ok((peer, permit)) => {
+                        connections.spawn(Arc::clone(&server).connection(stream, peer, permit));
+                    }
+                    Err(error) => debug!(error = &*error, "connection refused"),
+                },
+            }
+        }
+        drop((listener, file));
+        server.drain(connections).await;
+    }
+}
+
+impl Server {
+    fn new(config: Config, routes: Routes, stop: CancellationToken) -> Self {
+        let streams = TaskTracker::new();
+        let mut http2 = http2::Builder::new(Spawner(streams.clone()));
+        let list = u32::try_from(MAX_HEADER_LIST).unwrap_or(u32::MAX);
+        http2
+            // The filter replaces an authority by one that may be longer.
+            .max_header_list_size(list.saturating_add(1024))
+            .max_frame_size(u32::try_from(MAX_FRAME).ok())
+            .max_concurrent_streams(config.limits.requests_per_connection)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .auto_date_header(false);
+        Self { config, http2, streams, routes: routes.prepare(), stop }
+    }
+
+    /// Serves one connection to its end.
+    async fn connection<C>(self: Arc<Self>, stream: UnixStream, peer: C, permit: ConnectionPermit)
+    where
+        C: Clone + Send + Sync + 'static,
+    {
+        let gate = Gate { routes: self.routes.clone(), peer, permit: Arc::new(permit) };
+        let io = TokioIo::new(PeerStream::new(stream, self.config.patience));
+        let mut connection = pin!(self.http2.serve_connection(io, gate));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(error = &error as &dyn Error, "connection failed");
+        }
+    }
+
+    /// Waits for what is still going on, and then no longer.
+    async fn drain(&self, mut connections: JoinSet<()>) {
+        let ended = async { while connections.join_next().await.is_some() {} };
+        if timeout(self.config.grace, ended).await.is_err() {
+            warn!(connections = connections.len(), "connections cut off");
+            connections.shutdown().await;
+        }
+        // A request whose connection is gone ends by itself as soon as it is looked at.
+        self.streams.close();
+        if timeout(self.config.grace, self.streams.wait()).await.is_err() {
+            warn!(requests = self.streams.len(), "requests left behind");
+        }
+    }
+}
+
+impl<F> Executor<F> for Spawner
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, request: F) {
+        self.0.spawn(request);
+    }
+}
+
+/// The next client. Only a client's own failure is passed over at once.
+async fn accept(listener: &UnixListener) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                warn!(error = &error as &dyn Error, "cannot accept connections");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Finds out who the peer is, and whether there is room for it.
+fn admit<C, E: Error + 'static>(
+    stream: &UnixStream,
+    budget: &Arc<Budget>,
+    pin: impl Fn(&UnixStream) -> Result<C, E>,
+) -> Result<(C, ConnectionPermit), Box<dyn Error>> {
+    let permit = budget.connection(stream.peer_cred()?.uid())?;
+    Ok((pin(stream)?, permit))
+}

@@ -1,0 +1,132 @@
+//! A client's connection as the HTTP/2 server reads it: through the filter, and not for ever.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+use tracing::debug;
+
+use super::authority::Filter;
+
+/// A buffer that is not worth keeping while the client is silent.
+const IDLE_BUFFER: usize = 1024;
+
+/// Reads through a [`Filter`], writes straight through.
+#[derive(Debug)]
+pub struct PeerStream<S> {
+    io: S,
+    filter: Filter,
+    /// Filtered, and not yet read by the server.
+    ready: BytesMut,
+    /// Nothing more will be read from the client.
+    ended: bool,
+    patience: Duration,
+    /// Runs while the client owes the rest of what it began.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> PeerStream<S> {
+    /// The preface, and each header block, has to be complete `patience` after it could begin.
+    pub fn new(io: S, patience: Duration) -> Self {
+        let filter = Filter::default();
+        Self { io, filter, ready: BytesMut::new(), ended: false, patience, waiting: None }
+    }
+
+    fn hand_out(&mut self, buf: &mut ReadBuf<'_>) {
+        let now = self.ready.len().min(buf.remaining());
+        buf.put_slice(self.ready.get(..now).unwrap_or_default());
+        self.ready.advance(now);
+        if self.ready.is_empty() && self.ready.capacity() > IDLE_BUFFER {
+            self.ready = BytesMut::new();
+        }
+    }
+
+    fn filter(&mut self, input: &[u8]) -> io::Result<()> {
+        let Err(error) = self.filter.push(input, &mut self.ready) else {
+            if !self.filter.owes() {
+                self.waiting = None;
+            }
+            return Ok(());
+        };
+        debug!(error = &error as &dyn std::error::Error, "connection refused");
+        self.ended = true;
+        match error.last_frame() {
+            Some(frame) => {
+                self.ready.put_slice(&frame);
+                Ok(())
+            }
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+
+    /// Decides how long to wait for a client from which nothing comes.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.filter.owes() {
+            return Poll::Pending;
+        }
+        let patience = self.patience;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(waiting.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.ready.is_empty() && !this.ended && buf.remaining() > 0 {
+            let start = buf.filled().len();
+            match Pin::new(&mut this.io).poll_read(cx, buf) {
+                Poll::Pending => return this.poll_patience(cx),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) => {}
+            }
+            let read = buf.filled().get(start..).unwrap_or_default();
+            this.ended = read.is_empty();
+            let filtered = this.filter(read);
+            buf.set_filled(start);
+            filtered?;
+        }
+        this.hand_out(buf);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for PeerStream<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
