@@ -1,3 +1,4 @@
 //! The Steeple agent.
 
 pub mod endpoint;
+pub mod server_api;
