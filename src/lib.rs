@@ -1,7 +1,7 @@
 //! What the Steeple agent and server must agree on.
 //!
 //! Identities ([`id`], [`selector`], [`entry`]), what vouches for them ([`bundle`]), their form on
-//! the wire ([`convert`]), and the plumbing of both binaries ([`clock`], [`tasks`], [`config`], …).
+//! the wire ([`convert`], [`x509`]), what signs ([`keys`]), and the plumbing of both binaries ([`clock`], [`tasks`], [`config`], …).
 //! Nothing here listens, loops or decides policy.
 #![warn(missing_docs)]
 
@@ -11,9 +11,12 @@ pub mod bundle;
 pub mod clock;
 pub mod config;
 pub mod convert;
+mod der;
 pub mod entry;
 pub mod id;
 pub mod json;
+pub mod keys;
 pub mod selector;
 pub mod tasks;
 pub mod telemetry;
+pub mod x509;

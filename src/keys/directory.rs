@@ -1,0 +1,137 @@
+//! Keys in a directory: one PKCS #8 file each, 0600 in a directory of 0700.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::{KeyAlgorithm, KeyId, KeyStore, KeyStoreError, PrivateKey, PrivateKeyError, Signer};
+use crate::atomic_file::{self, Access};
+
+const EXTENSION: &str = "key";
+
+/// More than any key takes.
+const MAX_FILE_LENGTH: u64 = 64 * 1024;
+
+/// A key store in a directory of the file system.
+#[derive(Clone, Debug)]
+pub struct DirectoryKeyStore {
+    directory: Arc<Path>,
+}
+
+impl DirectoryKeyStore {
+    /// Opens the store and makes its directory if there is none. A directory or key that others
+    /// may read is refused: the keys in it may be known to them.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, KeyStoreError> {
+        let directory = directory.into();
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        check_access(&directory, &fs::metadata(&directory)?.permissions(), 0o700)?;
+        Ok(Self { directory: directory.into() })
+    }
+
+    fn path(&self, id: &KeyId) -> PathBuf {
+        self.directory.join(format!("{id}.{EXTENSION}"))
+    }
+
+    fn write(&self, id: &KeyId, algorithm: KeyAlgorithm) -> Result<PrivateKey, KeyStoreError> {
+        let key = PrivateKey::generate(algorithm).map_err(KeyStoreError::Generate)?;
+        let pkcs8 = key.pkcs8().map_err(KeyStoreError::Generate)?;
+        atomic_file::write(&self.path(id), pkcs8.expose(), Access::Private)?;
+        Ok(key)
+    }
+
+    fn read(&self, id: &KeyId) -> Result<Option<PrivateKey>, KeyStoreError> {
+        let path = self.path(id);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let metadata = file.metadata()?;
+        check_access(&path, &metadata.permissions(), 0o600)?;
+        if metadata.len() > MAX_FILE_LENGTH {
+            return Err(KeyStoreError::Unusable {
+                id: id.clone(),
+                source: PrivateKeyError::Malformed,
+            });
+        }
+        // Room for all, so that the buffer does not grow and leave a copy behind.
+        let room = usize::try_from(metadata.len()).unwrap_or(0) + 1;
+        let mut pkcs8 = Zeroizing::new(Vec::with_capacity(room));
+        file.take(MAX_FILE_LENGTH).read_to_end(&mut pkcs8)?;
+        let key = PrivateKey::from_pkcs8(&pkcs8);
+        key.map(Some).map_err(|source| KeyStoreError::Unusable { id: id.clone(), source })
+    }
+
+    fn names(&self) -> io::Result<Vec<KeyId>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = PathBuf::from(entry?.file_name());
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            if path.extension().is_some_and(|extension| extension == EXTENSION) {
+                ids.extend(stem.and_then(|stem| stem.parse::<KeyId>().ok()));
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    fn delete(&self, id: &KeyId) -> io::Result<()> {
+        match fs::remove_file(self.path(id)) {
+            Ok(()) => File::open(&self.directory)?.sync_all(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Self) -> Result<T, KeyStoreError> + Send + 'static,
+    ) -> Result<T, KeyStoreError> {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || act(&store)).await.map_err(io::Error::from)?
+    }
+}
+
+#[tonic::async_trait]
+impl KeyStore for DirectoryKeyStore {
+    async fn generate(
+        &self,
+        id: &KeyId,
+        algorithm: KeyAlgorithm,
+    ) -> Result<Arc<dyn Signer>, KeyStoreError> {
+        let id = id.clone();
+        let key = self.blocking(move |store| store.write(&id, algorithm)).await?;
+        Ok(Arc::new(key))
+    }
+
+    async fn load(&self, id: &KeyId) -> Result<Option<Arc<dyn Signer>>, KeyStoreError> {
+        let id = id.clone();
+        let key = self.blocking(move |store| store.read(&id)).await?;
+        Ok(key.map(|key| Arc::new(key) as Arc<dyn Signer>))
+    }
+
+    async fn list(&self) -> Result<Vec<KeyId>, KeyStoreError> {
+        self.blocking(|store| Ok(store.names()?)).await
+    }
+
+    async fn remove(&self, id: &KeyId) -> Result<(), KeyStoreError> {
+        let id = id.clone();
+        self.blocking(move |store| Ok(store.delete(&id)?)).await
+    }
+}
+
+fn check_access(
+    path: &Path,
+    permissions: &Permissions,
+    expected: u32,
+) -> Result<(), KeyStoreError> {
+    let mode = permissions.mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(KeyStoreError::Exposed { path: path.display().to_string(), mode, expected })
+}
