@@ -1,5 +1,6 @@
 //! The Steeple server.
 
-pub mod ca;
 pub mod api;
 pub mod authz;
+pub mod ca;
+pub mod node_attest;
