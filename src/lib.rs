@@ -1,8 +1,9 @@
 //! What the Steeple agent and server must agree on.
 //!
 //! Identities ([`id`], [`selector`], [`entry`]), what vouches for them ([`bundle`]), their form on
-//! the wire ([`convert`], [`x509`]), what signs ([`keys`]), and the plumbing of both binaries ([`clock`], [`tasks`], [`config`], …).
-//! Nothing here listens, loops or decides policy.
+//! the wire ([`convert`], [`x509`], [`jwt`]), what signs ([`keys`]), and the plumbing of
+//! both binaries ([`clock`], [`tasks`], [`config`], …). Nothing here listens, loops or decides
+//! policy.
 #![warn(missing_docs)]
 
 pub mod atomic_file;
@@ -15,6 +16,7 @@ mod der;
 pub mod entry;
 pub mod id;
 pub mod json;
+pub mod jwt;
 pub mod keys;
 pub mod selector;
 pub mod tasks;
