@@ -1,7 +1,7 @@
 //! What the Steeple agent and server must agree on.
 //!
 //! Identities ([`id`], [`selector`], [`entry`]), what vouches for them ([`bundle`]), their form on
-//! the wire ([`convert`], [`x509`], [`jwt`]), what signs ([`keys`]), and the plumbing of
+//! the wire ([`convert`], [`x509`], [`jwt`], [`jwk`]), what signs ([`keys`]), and the plumbing of
 //! both binaries ([`clock`], [`tasks`], [`config`], …). Nothing here listens, loops or decides
 //! policy.
 #![warn(missing_docs)]
@@ -16,6 +16,7 @@ mod der;
 pub mod entry;
 pub mod id;
 pub mod json;
+pub mod jwk;
 pub mod jwt;
 pub mod keys;
 pub mod selector;
