@@ -3,4 +3,7 @@
 pub mod api;
 pub mod authz;
 pub mod ca;
+pub mod datastore;
+pub mod entries;
 pub mod node_attest;
+pub mod registry;
