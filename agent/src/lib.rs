@@ -1,4 +1,7 @@
 //! The Steeple agent.
+#![warn(missing_docs)]
 
+pub mod attest;
 pub mod endpoint;
+pub mod peer;
 pub mod server_api;

@@ -1,0 +1,252 @@
+//! What a process is: asks every attestor what is known of a [`Peer`], and puts the answers
+//! together.
+//!
+//! An attestor never learns anything of a caller but its [`Peer`], and knows nothing of entries or
+//! identities. All are asked at once, each with a deadline of its own; one that fails, hangs or
+//! panics is logged and takes nothing from the others. What comes out, [`Attested`], holds as long
+//! as [`Attested::still_holds`] says so, which must be asked once more right before an answer
+//! leaves.
+
+use std::error::Error;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use serde::Deserialize;
+use steeple::clock::Clock;
+use steeple::selector::{Selector, SelectorSet};
+use thiserror::Error;
+use tracing::warn;
+
+use crate::peer::{Peer, PeerError};
+
+pub mod cgroup;
+pub mod container;
+pub mod docker;
+pub mod instance;
+pub mod mountinfo;
+pub mod unix;
+
+use docker::engine::EngineError;
+use docker::{Docker, DockerConfig};
+use instance::{Instance, Residence};
+use unix::{Unix, UnixConfig};
+
+/// One way to find out what a process is.
+#[tonic::async_trait]
+pub trait WorkloadAttestor: std::fmt::Debug + Send + Sync {
+    /// The type of its selectors.
+    fn name(&self) -> &'static str;
+
+    /// Reads what is known of `peer`. No selectors is an answer; an error is not knowing.
+    ///
+    /// It must not block the thread for longer than the kernel takes to answer from memory, and
+    /// may be dropped at any await.
+    async fn attest(&self, peer: &Peer) -> Result<Findings, AttestError>;
+}
+
+/// What one attestor found.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// What is true of the process.
+    pub selectors: Vec<Selector>,
+    /// The container that it is in.
+    pub residence: Option<Residence>,
+    /// What could not be found out this time, and may be the next, such as `unix:sha256`.
+    pub gaps: Vec<&'static str>,
+}
+
+/// Why it is not known what a process is.
+#[derive(Debug, Error)]
+pub enum AttestError {
+    /// The process is gone, or not what it was.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The attestor took too long.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// The attestor has a defect.
+    #[error("the attestor panicked")]
+    Panicked,
+    /// The container runtime gave no answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// What the kernel says of containers makes no sense.
+    #[error(transparent)]
+    Locate(#[from] container::LocateError),
+    /// No attestor had an answer.
+    #[error("every attestor failed")]
+    Nobody,
+}
+
+/// The configuration of one attestor.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum AttestorConfig {
+    /// Users, groups and the executable, from the kernel.
+    Unix(UnixConfig),
+    /// The container, from a Docker engine.
+    Docker(DockerConfig),
+}
+
+impl AttestorConfig {
+    /// The attestors of an agent whose configuration names none.
+    #[must_use]
+    pub fn standard() -> Vec<Self> {
+        vec![Self::Unix(UnixConfig::standard()), Self::Docker(DockerConfig::standard())]
+    }
+
+    /// The attestor.
+    #[must_use]
+    pub fn build(&self, clock: Arc<dyn Clock>) -> Arc<dyn WorkloadAttestor> {
+        match self {
+            Self::Unix(config) => Arc::new(Unix::new(config, clock)),
+            Self::Docker(config) => Arc::new(Docker::new(config)),
+        }
+    }
+
+    /// How long one attestation may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Unix(config) => config.deadline_seconds.into(),
+            Self::Docker(config) => config.deadline_seconds.into(),
+        })
+    }
+}
+
+/// All attestors of this agent.
+#[derive(Clone, Debug)]
+pub struct Attestors(Arc<[(Arc<dyn WorkloadAttestor>, Duration)]>);
+
+/// What a process was found to be, and what that rests on. Clones rest on the same.
+#[derive(Clone, Debug)]
+pub struct Attested(Arc<Evidence>);
+
+#[derive(Debug)]
+struct Evidence {
+    peer: Peer,
+    selectors: SelectorSet,
+    instance: Instance,
+    residence: Option<Residence>,
+    gaps: Vec<&'static str>,
+}
+
+impl Attestors {
+    /// These attestors, each with its deadline.
+    #[must_use]
+    pub fn new(attestors: Vec<(Arc<dyn WorkloadAttestor>, Duration)>) -> Self {
+        Self(attestors.into())
+    }
+
+    /// The configured attestors.
+    #[must_use]
+    pub fn of_config(configs: &[AttestorConfig], clock: &Arc<dyn Clock>) -> Self {
+        let built = |config: &AttestorConfig| (config.build(clock.clone()), config.deadline());
+        Self::new(configs.iter().map(built).collect())
+    }
+
+    /// What `peer` is. The process was the same, and alive, from before the first attestor was
+    /// asked until after the last had answered.
+    ///
+    /// # Errors
+    /// [`AttestError::Peer`] if the process is not what it was when it was accepted: such a
+    /// connection is of no more use. [`AttestError::Nobody`] if no attestor had an answer.
+    pub async fn attest(&self, peer: &Peer) -> Result<Attested, AttestError> {
+        peer.verify()?;
+        let answers = join_all(self.0.iter().map(|(attestor, deadline)| async {
+            (attestor.name(), ask(&**attestor, peer, *deadline).await)
+        }));
+        let mut merged = Findings::default();
+        let mut answered = self.0.is_empty();
+        for (attestor, answer) in answers.await {
+            match answer {
+                Ok(findings) => {
+                    answered = true;
+                    merged.selectors.extend(findings.selectors);
+                    merged.gaps.extend(findings.gaps);
+                    merged.residence = merged.residence.or(findings.residence);
+                }
+                Err(error) => {
+                    // What was seen of a process that changed may be of either.
+                    peer.verify()?;
+                    let error = &error as &dyn Error;
+                    warn!(attestor, pid = peer.pid(), error, "an attestor failed");
+                    merged.gaps.push(attestor);
+                }
+            }
+        }
+        if !answered {
+            return Err(AttestError::Nobody);
+        }
+        peer.verify()?;
+        Ok(Attested::new(peer.clone(), merged))
+    }
+}
+
+/// One attestor's answer, if it comes in time.
+async fn ask(
+    attestor: &dyn WorkloadAttestor,
+    peer: &Peer,
+    deadline: Duration,
+) -> Result<Findings, AttestError> {
+    let answer = AssertUnwindSafe(attestor.attest(peer)).catch_unwind();
+    match tokio::time::timeout(deadline, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_panic)) => Err(AttestError::Panicked),
+        Err(_elapsed) => Err(AttestError::Deadline(deadline)),
+    }
+}
+
+impl Attested {
+    fn new(peer: Peer, findings: Findings) -> Self {
+        let instance = Instance::of(&peer, findings.residence.as_ref());
+        Self(Arc::new(Evidence {
+            peer,
+            selectors: findings.selectors.into_iter().collect(),
+            instance,
+            residence: findings.residence,
+            gaps: findings.gaps,
+        }))
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
+    /// What is true of it.
+    #[must_use]
+    pub fn selectors(&self) -> &SelectorSet {
+        &self.0.selectors
+    }
+
+    /// What credentials are minted for.
+    #[must_use]
+    pub fn instance(&self) -> &Instance {
+        &self.0.instance
+    }
+
+    /// What could not be found out, and may be the next time. A process that matches no entry
+    /// while there are gaps is not one that has no identity: it should ask again.
+    #[must_use]
+    pub fn gaps(&self) -> &[&'static str] {
+        &self.0.gaps
+    }
+
+    /// Checks that all of this is true still: that the process lives and is the same, runs the
+    /// same executable as the same user and group, and is in the same container, which runs.
+    pub fn still_holds(&self) -> Result<(), PeerError> {
+        let residence = self.0.residence.as_ref();
+        let resident = residence.map_or(Ok(()), |residence| residence.verify(&self.0.peer));
+        // Last, and with precedence: it tells a process that is gone from one that has moved.
+        self.0.peer.verify()?;
+        resident
+    }
+}
+
+#[cfg(test)]
+mod tests;

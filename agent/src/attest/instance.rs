@@ -1,0 +1,99 @@
+//! What a credential is minted for: one run of one process, or of one container.
+
+use std::fmt;
+
+use super::cgroup::ContainerId;
+use crate::peer::process::{Process, ProcessId};
+use crate::peer::{Peer, PeerError};
+
+/// Which instance of a workload. Another run has another, even of the same container or with the
+/// same process number.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum InstanceId {
+    /// A process in no container that an attestor knows.
+    Process(ProcessId),
+    /// A run of a container, with all its processes.
+    Container {
+        /// The container, which keeps its ID when it is started again.
+        id: ContainerId,
+        /// Its first process, which is another one in each run.
+        init: ProcessId,
+    },
+}
+
+/// A live instance. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    id: InstanceId,
+    /// The process that the instance lives and dies with.
+    life: Process,
+}
+
+/// That a process is in a container, and what that rests on.
+#[derive(Clone, Debug)]
+pub struct Residence {
+    container: ContainerId,
+    init: Process,
+    /// The process's `/proc/PID/cgroup` at that time.
+    cgroup: Vec<u8>,
+}
+
+impl Instance {
+    /// The instance that this process is, or is part of.
+    pub(super) fn of(peer: &Peer, residence: Option<&Residence>) -> Self {
+        match residence {
+            None => {
+                Self { id: InstanceId::Process(peer.process_id()), life: peer.process().clone() }
+            }
+            Some(residence) => Self {
+                id: InstanceId::Container {
+                    id: residence.container.clone(),
+                    init: residence.init.id(),
+                },
+                life: residence.init.clone(),
+            },
+        }
+    }
+
+    /// Which instance this is.
+    #[must_use]
+    pub fn id(&self) -> &InstanceId {
+        &self.id
+    }
+
+    /// Whether it has not ended.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.life.is_alive()
+    }
+
+    /// Returns when it has ended: the process has exited, or the container's first process, with
+    /// which a container ends.
+    pub async fn ended(&self) {
+        self.life.exited().await;
+    }
+}
+
+impl Residence {
+    pub(super) fn new(container: ContainerId, init: Process, cgroup: Vec<u8>) -> Self {
+        Self { container, init, cgroup }
+    }
+
+    /// Checks that the container runs and that the process has not left it since.
+    pub(super) fn verify(&self, peer: &Peer) -> Result<(), PeerError> {
+        if self.init.is_alive() && peer.process().read(c"cgroup")? == self.cgroup {
+            Ok(())
+        } else {
+            Err(PeerError::ContainerChanged)
+        }
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(process) => write!(f, "process {process}"),
+            Self::Container { id, init } => write!(f, "container {id}/{init}"),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What comes of several attestors, well and ill.
+
+use super::*;
+
+/// An attestor that does as its name says.
+#[derive(Debug)]
+struct Fake(&'static str);
+
+#[tonic::async_trait]
+impl WorkloadAttestor for Fake {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    async fn attest(&self, _: &Peer) -> Result<Findings, AttestError> {
+        match self.0 {
+            "hangs" => std::future::pending().await,
+            "panics" => panic!("as asked"),
+            "fails" => {
+                Err(AttestError::Locate(container::LocateError::Cgroup(cgroup::CgroupError {
+                    line: 1,
+                })))
+            }
+            "knows nothing" => Ok(Findings::default()),
+            name => Ok(Findings {
+                selectors: vec![Selector::new("fake", name).unwrap()],
+                ..Findings::default()
+            }),
+        }
+    }
+}
+
+async fn attest(names: &[&'static str]) -> Result<Attested, AttestError> {
+    let deadline = Duration::from_secs(5);
+    let fakes =
+        names.iter().map(|name| (Arc::new(Fake(name)) as Arc<dyn WorkloadAttestor>, deadline));
+    Attestors::new(fakes.collect()).attest(&Peer::this_process()).await
+}
+
+/// The names of attestors, the selectors and the gaps that come of them.
+#[track_caller]
+fn check(attested: Result<Attested, AttestError>, selectors: &[&str], gaps: &[&str]) {
+    let attested = attested.unwrap();
+    let found: Vec<_> = attested.selectors().iter().map(Selector::as_str).collect();
+    assert_eq!(found, selectors);
+    assert_eq!(attested.gaps(), gaps);
+    assert_eq!(attested.still_holds(), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_are_put_together_and_failures_take_nothing_from_them() {
+    check(attest(&["a"]).await, &["fake:a"], &[]);
+    check(attest(&["b", "a", "b"]).await, &["fake:a", "fake:b"], &[]);
+    check(attest(&["knows nothing"]).await, &[], &[]);
+    check(attest(&[]).await, &[], &[]);
+    let ill = &["hangs", "panics", "fails"];
+    check(attest(&["hangs", "a", "panics", "fails"]).await, &["fake:a"], ill);
+    check(attest(&["knows nothing", "fails"]).await, &[], &["fails"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_an_error_if_every_attestor_fails() {
+    for names in [&["fails"][..], &["hangs"], &["panics"], &["fails", "hangs", "panics"]] {
+        assert!(matches!(attest(names).await, Err(AttestError::Nobody)), "{names:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_are_asked_at_once() {
+    let started = tokio::time::Instant::now();
+    attest(&["hangs", "hangs", "a", "hangs"]).await.unwrap();
+    assert_eq!(started.elapsed(), Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_process_outside_of_containers_is_its_own_instance() {
+    let attested = attest(&["a"]).await.unwrap();
+    let instance = attested.instance();
+    assert_eq!(*instance.id(), instance::InstanceId::Process(attested.peer().process_id()));
+    assert!(instance.is_alive());
+}
+
+#[test]
+fn configuration_is_read_and_what_is_unknown_in_it_refused() {
+    #[derive(Debug, Deserialize)]
+    struct File {
+        attestor: Vec<AttestorConfig>,
+    }
+    let read = |text: &str| toml::from_str::<File>(text).map(|file| file.attestor);
+    let text = "[[attestor]]\ntype = 'unix'\n[[attestor]]\ntype = 'docker'\n";
+    assert_eq!(read(text).unwrap(), AttestorConfig::standard());
+    let text =
+        "[[attestor]]\ntype = 'docker'\nsocket_path = '/s'\nenv = ['A']\ndeadline_seconds = 3";
+    let expected =
+        DockerConfig { socket_path: "/s".into(), env: vec!["A".to_owned()], deadline_seconds: 3 };
+    assert_eq!(read(text).unwrap(), [AttestorConfig::Docker(expected)]);
+    for unknown in
+        ["type = 'podman'", "type = 'unix'\nsocket_path = '/s'", "type = 'docker'\npath = true", ""]
+    {
+        assert!(read(&format!("[[attestor]]\n{unknown}")).is_err(), "{unknown}");
+    }
+}

@@ -1,0 +1,138 @@
+//! Reads `/proc` through handles, so that every read is of the process that was opened.
+//!
+//! A handle on `/proc/PID` belongs to the process, not to the number: once the process is gone,
+//! reads through it fail, even if the number has been given to another process by then.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstatfs, openat, readlinkat, statx};
+use rustix::io::Errno;
+
+use super::PeerError;
+
+/// `PROC_SUPER_MAGIC` of `linux/magic.h`.
+const PROC_MAGIC: u64 = 0x9fa0;
+
+/// The most that is read of any file: a process with 65,536 supplementary groups has a `status`
+/// of 700 KB.
+const MAX_FILE: usize = 1 << 20;
+
+/// Which of a process's namespaces.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Namespace {
+    /// Where its user and group numbers have meaning.
+    User,
+    /// What it sees mounted where.
+    Mount,
+    /// Which cgroup it takes for the root of all.
+    Cgroup,
+}
+
+/// One namespace of the running kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NamespaceId {
+    device: (u32, u32),
+    inode: u64,
+}
+
+impl NamespaceId {
+    /// `PROC_CGROUP_INIT_INO`: the kernel gives the first cgroup namespace this number.
+    const INITIAL_CGROUP: u64 = 0xEFFF_FFFB;
+
+    /// Whether this is the cgroup namespace that the machine started with, whose root is the true
+    /// root.
+    #[must_use]
+    pub fn is_initial_cgroup(self) -> bool {
+        self.inode == Self::INITIAL_CGROUP
+    }
+}
+
+impl Namespace {
+    fn link(self) -> &'static CStr {
+        match self {
+            Self::User => c"ns/user",
+            Self::Mount => c"ns/mnt",
+            Self::Cgroup => c"ns/cgroup",
+        }
+    }
+
+    /// The namespace that this agent itself is in; `None` if the kernel does not say.
+    #[must_use]
+    pub fn own(self) -> Option<NamespaceId> {
+        static OWN: [OnceLock<Option<NamespaceId>>; 3] = [const { OnceLock::new() }; 3];
+        let [user, mount, cgroup] = &OWN;
+        let known = match self {
+            Self::User => user,
+            Self::Mount => mount,
+            Self::Cgroup => cgroup,
+        };
+        *known.get_or_init(|| {
+            let own = open(root().ok()?, c"self", OFlags::PATH | OFlags::DIRECTORY).ok()?;
+            namespace(own.as_fd(), self)
+        })
+    }
+}
+
+/// The namespace that the process behind a `/proc/PID` handle is in; `None` if this agent may not
+/// know.
+pub(super) fn namespace(directory: BorrowedFd<'_>, kind: Namespace) -> Option<NamespaceId> {
+    let stat = statx(directory, kind.link(), AtFlags::empty(), StatxFlags::INO).ok()?;
+    Some(NamespaceId { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino })
+}
+
+/// `/proc`, which must be a proc file system of the PID namespace this agent is in: the numbers
+/// the kernel gives for peers mean nothing in another.
+pub(super) fn root() -> Result<BorrowedFd<'static>, PeerError> {
+    static ROOT: OnceLock<Result<OwnedFd, PeerError>> = OnceLock::new();
+    match ROOT.get_or_init(open_root) {
+        Ok(root) => Ok(root.as_fd()),
+        Err(error) => Err(*error),
+    }
+}
+
+fn open_root() -> Result<OwnedFd, PeerError> {
+    let root = open(rustix::fs::CWD, c"/proc", OFlags::RDONLY | OFlags::DIRECTORY)
+        .map_err(PeerError::Proc)?;
+    let kind = fstatfs(&root).map_err(PeerError::Proc)?.f_type;
+    let own = readlinkat(&root, c"self", Vec::new()).map_err(|_error| PeerError::ProcOfAnother)?;
+    let ours = own.to_str().ok().and_then(|pid| pid.parse().ok()) == Some(std::process::id());
+    if u64::try_from(kind) == Ok(PROC_MAGIC) && ours {
+        Ok(root)
+    } else {
+        Err(PeerError::ProcOfAnother)
+    }
+}
+
+pub(super) fn open(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
+    openat(directory, name, flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The whole of a file of `/proc/PID`. A process that is gone is [`PeerError::Exited`].
+pub(super) fn read(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, PeerError> {
+    let file = open(directory, name, OFlags::RDONLY).map_err(PeerError::of_proc)?;
+    let mut content = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        if length == content.len() {
+            if length >= MAX_FILE {
+                return Err(PeerError::Proc(Errno::FBIG));
+            }
+            content.resize(length * 2, 0);
+        }
+        let free = content.get_mut(length..).unwrap_or_default();
+        match rustix::io::read(&file, free) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(PeerError::of_proc(error)),
+        }
+    }
+    content.truncate(length);
+    Ok(content)
+}
