@@ -1,0 +1,462 @@
+//! The client against a server that follows a script, over a pipe.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use steeple::convert::{all_entry_fields, entry_to_proto, stored_entry_from_proto};
+use steeple_proto::google::rpc;
+use steeple_proto::spire::api::server::agent::v1::agent_server::{Agent, AgentServer};
+use steeple_proto::spire::api::server::agent::v1::{self as agent, attest_agent_response};
+use steeple_proto::spire::api::server::entry::v1::entry_server::{Entry as EntryApi, EntryServer};
+use steeple_proto::spire::api::server::entry::v1::{self as entry};
+use steeple_proto::spire::api::types;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::dial::{Dial, DialError, Stream};
+use super::grpc::Grpc;
+use super::link::Link;
+use super::node_api::{AttestError, ChallengeError, NodeApi as _, Opening, Responder};
+use super::*;
+
+/// What the server answers, and what it was asked.
+#[derive(Clone, Debug, Default)]
+struct Script {
+    /// For each request of a sync, its pages.
+    pages: Arc<Mutex<VecDeque<Vec<entry::SyncAuthorizedEntriesResponse>>>>,
+    asked: Arc<Mutex<Vec<entry::SyncAuthorizedEntriesRequest>>>,
+    steps: Arc<Mutex<VecDeque<attest_agent_response::Step>>>,
+    answered: Arc<Mutex<Vec<agent::attest_agent_request::Step>>>,
+    refusals: Arc<Mutex<VecDeque<Status>>>,
+    connections: Arc<Mutex<u32>>,
+}
+
+#[tonic::async_trait]
+impl Dial for Script {
+    async fn dial(&self) -> Result<Box<dyn Stream>, DialError> {
+        *self.connections.lock().unwrap() += 1;
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let server = Server::builder()
+            .add_service(EntryServer::new(self.clone()))
+            .add_service(AgentServer::new(self.clone()));
+        let incoming =
+            tokio_stream::iter([Ok::<_, std::io::Error>(theirs)]).chain(tokio_stream::pending());
+        steeple::tasks::Tasks::new().spawn(tracing::Span::none(), |_| async move {
+            server.serve_with_incoming(incoming).await
+        });
+        Ok(Box::new(ours))
+    }
+}
+
+impl Script {
+    fn client(&self) -> Grpc {
+        Grpc::new(Arc::new(Link::new(Arc::new(self.clone()), None)))
+    }
+
+    fn page(&self, pages: Vec<entry::SyncAuthorizedEntriesResponse>) {
+        self.pages.lock().unwrap().push_back(pages);
+    }
+
+    fn refuse(&self) -> Result<(), Status> {
+        self.refusals.lock().unwrap().pop_front().map_or(Ok(()), Err)
+    }
+}
+
+type Answers<T> = Result<Response<ReceiverStream<Result<T, Status>>>, Status>;
+
+#[tonic::async_trait]
+impl EntryApi for Script {
+    type SyncAuthorizedEntriesStream =
+        ReceiverStream<Result<entry::SyncAuthorizedEntriesResponse, Status>>;
+
+    async fn sync_authorized_entries(
+        &self,
+        request: Request<Streaming<entry::SyncAuthorizedEntriesRequest>>,
+    ) -> Answers<entry::SyncAuthorizedEntriesResponse> {
+        self.refuse()?;
+        let (send, receive) = mpsc::channel(16);
+        let script = self.clone();
+        steeple::tasks::Tasks::new().spawn(tracing::Span::none(), |_| async move {
+            let mut requests = request.into_inner();
+            while let Ok(Some(request)) = requests.message().await {
+                script.asked.lock().unwrap().push(request);
+                let pages = script.pages.lock().unwrap().pop_front().unwrap_or_default();
+                for page in pages {
+                    send.send(Ok(page)).await.unwrap();
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receive)))
+    }
+
+    async fn get_authorized_entries(
+        &self,
+        _: Request<entry::GetAuthorizedEntriesRequest>,
+    ) -> Result<Response<entry::GetAuthorizedEntriesResponse>, Status> {
+        let pages = self.pages.lock().unwrap().pop_front().unwrap();
+        let entries = pages.into_iter().flat_map(|page| page.entries).collect();
+        Ok(Response::new(entry::GetAuthorizedEntriesResponse { entries }))
+    }
+
+    async fn count_entries(
+        &self,
+        _: Request<entry::CountEntriesRequest>,
+    ) -> Result<Response<entry::CountEntriesResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_entries(
+        &self,
+        _: Request<entry::ListEntriesRequest>,
+    ) -> Result<Response<entry::ListEntriesResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_entry(
+        &self,
+        _: Request<entry::GetEntryRequest>,
+    ) -> Result<Response<types::Entry>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn batch_create_entry(
+        &self,
+        _: Request<entry::BatchCreateEntryRequest>,
+    ) -> Result<Response<entry::BatchCreateEntryResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn batch_update_entry(
+        &self,
+        _: Request<entry::BatchUpdateEntryRequest>,
+    ) -> Result<Response<entry::BatchUpdateEntryResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn batch_delete_entry(
+        &self,
+        _: Request<entry::BatchDeleteEntryRequest>,
+    ) -> Result<Response<entry::BatchDeleteEntryResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+#[tonic::async_trait]
+impl Agent for Script {
+    type AttestAgentStream = ReceiverStream<Result<agent::AttestAgentResponse, Status>>;
+
+    async fn attest_agent(
+        &self,
+        request: Request<Streaming<agent::AttestAgentRequest>>,
+    ) -> Answers<agent::AttestAgentResponse> {
+        self.refuse()?;
+        let (send, receive) = mpsc::channel(16);
+        let script = self.clone();
+        steeple::tasks::Tasks::new().spawn(tracing::Span::none(), |_| async move {
+            let mut requests = request.into_inner();
+            while let Ok(Some(request)) = requests.message().await {
+                script.answered.lock().unwrap().extend(request.step);
+                let Some(step) = script.steps.lock().unwrap().pop_front() else { return };
+                let answer = agent::AttestAgentResponse { step: Some(step) };
+                if send.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receive)))
+    }
+
+    async fn renew_agent(
+        &self,
+        _: Request<agent::RenewAgentRequest>,
+    ) -> Result<Response<agent::RenewAgentResponse>, Status> {
+        self.refuse()?;
+        let svid = types::X509svid { cert_chain: vec![vec![1]], ..types::X509svid::default() };
+        Ok(Response::new(agent::RenewAgentResponse { svid: Some(svid) }))
+    }
+
+    async fn post_status(
+        &self,
+        _: Request<agent::PostStatusRequest>,
+    ) -> Result<Response<agent::PostStatusResponse>, Status> {
+        std::future::pending().await
+    }
+
+    async fn count_agents(
+        &self,
+        _: Request<agent::CountAgentsRequest>,
+    ) -> Result<Response<agent::CountAgentsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_agents(
+        &self,
+        _: Request<agent::ListAgentsRequest>,
+    ) -> Result<Response<agent::ListAgentsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_agent(
+        &self,
+        _: Request<agent::GetAgentRequest>,
+    ) -> Result<Response<types::Agent>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn delete_agent(
+        &self,
+        _: Request<agent::DeleteAgentRequest>,
+    ) -> Result<Response<()>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn ban_agent(&self, _: Request<agent::BanAgentRequest>) -> Result<Response<()>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn create_join_token(
+        &self,
+        _: Request<agent::CreateJoinTokenRequest>,
+    ) -> Result<Response<types::JoinToken>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+fn wire(id: &str, revision: i64) -> types::Entry {
+    let path = |path: &str| Some(types::Spiffeid { trust_domain: "td".into(), path: path.into() });
+    types::Entry {
+        id: id.into(),
+        spiffe_id: path("/web"),
+        parent_id: path("/spire/agent/x"),
+        selectors: vec![types::Selector { r#type: "unix".into(), value: "uid:1".into() }],
+        revision_number: revision,
+        created_at: 7,
+        ..types::Entry::default()
+    }
+}
+
+fn full(entries: &[types::Entry], more: bool) -> entry::SyncAuthorizedEntriesResponse {
+    entry::SyncAuthorizedEntriesResponse { entries: entries.to_vec(), more, ..Default::default() }
+}
+
+fn listed(revisions: &[(&str, i64)], more: bool) -> entry::SyncAuthorizedEntriesResponse {
+    let revision = |(id, revision): &(&str, i64)| entry::EntryRevision {
+        id: (*id).into(),
+        revision_number: *revision,
+        created_at: 7,
+    };
+    entry::SyncAuthorizedEntriesResponse {
+        entry_revisions: revisions.iter().map(revision).collect(),
+        more,
+        ..Default::default()
+    }
+}
+
+fn known(entries: &[types::Entry]) -> KnownEntries {
+    let read = |entry| Arc::new(stored_entry_from_proto(entry).unwrap());
+    entries.iter().map(read).map(|entry| (entry.id.clone(), entry)).collect()
+}
+
+fn names(entries: &[Arc<Entry>]) -> Vec<(&str, i64)> {
+    entries.iter().map(|entry| (entry.id.as_str(), entry.revision)).collect()
+}
+
+#[tokio::test]
+async fn few_entries_come_in_full_and_unchanged_ones_stay_the_same_value() {
+    let script = Script::default();
+    script.page(vec![full(&[wire("b", 1), wire("a", 0)], false)]);
+    let known = known(&[wire("a", 0), wire("b", 0), wire("gone", 0)]);
+    let entries = script.client().sync_entries(&known).await.unwrap();
+    assert_eq!(names(&entries), [("a", 0), ("b", 1)]);
+    assert!(Arc::ptr_eq(&entries[0], &known[&entries[0].id]));
+    let asked = script.asked.lock().unwrap();
+    let mask = asked[0].output_mask.unwrap();
+    assert!(asked[0].ids.is_empty() && mask.revision_number && mask.selectors && mask.parent_id);
+}
+
+#[tokio::test]
+async fn of_many_entries_only_the_missing_and_the_changed_are_asked_for() {
+    let script = Script::default();
+    script.page(vec![
+        listed(&[("a", 0), ("b", 1)], true),
+        listed(&[("c", 0), ("dropped", 0)], false),
+    ]);
+    script.page(vec![full(&[wire("b", 1)], true), full(&[wire("c", 0)], false)]);
+    let known = known(&[wire("a", 0), wire("b", 0), wire("gone", 0)]);
+    let entries = script.client().sync_entries(&known).await.unwrap();
+    assert_eq!(names(&entries), [("a", 0), ("b", 1), ("c", 0)]);
+    assert_eq!(script.asked.lock().unwrap()[1].ids, ["b", "c", "dropped"]);
+}
+
+#[tokio::test]
+async fn what_changed_is_asked_for_in_pages() {
+    let ids: Vec<String> = (0..1_200).map(|number| format!("e{number:04}")).collect();
+    let script = Script::default();
+    let revisions: Vec<_> = ids.iter().map(|id| (id.as_str(), 0)).collect();
+    script.page(vec![listed(&revisions, false)]);
+    for page in ids.chunks(500) {
+        let entries: Vec<_> = page.iter().map(|id| wire(id, 0)).collect();
+        script.page(vec![full(&entries, false)]);
+    }
+    let entries = script.client().sync_entries(&KnownEntries::new()).await.unwrap();
+    assert_eq!(entries.len(), 1_200);
+    let asked: Vec<_> = script.asked.lock().unwrap().iter().map(|r| r.ids.len()).collect();
+    assert_eq!(asked, [0, 500, 500, 200]);
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_harms_no_other() {
+    let script = Script::default();
+    let broken = types::Entry { spiffe_id: None, ..wire("broken", 0) };
+    script.page(vec![full(&[broken, wire("a", 0)], false)]);
+    let entries = script.client().sync_entries(&KnownEntries::new()).await.unwrap();
+    assert_eq!(names(&entries), [("a", 0)]);
+}
+
+#[tokio::test]
+async fn fields_that_were_not_asked_for_may_be_missing() {
+    let script = Script::default();
+    let entry = stored_entry_from_proto(&wire("a", 0)).unwrap();
+    let mask = types::EntryMask { dns_names: false, x509_svid_ttl: false, ..all_entry_fields() };
+    script.page(vec![full(&[entry_to_proto(&entry, &mask)], false)]);
+    let entries = script.client().sync_entries(&KnownEntries::new()).await.unwrap();
+    assert_eq!(*entries[0], entry);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_no_answer() {
+    let script = Script::default();
+    script.refusals.lock().unwrap().push_back(Status::unavailable("going away"));
+    let error = script.client().sync_entries(&KnownEntries::new()).await.unwrap_err();
+    assert_eq!(error, ServerError::Unavailable("going away".into()));
+}
+
+#[tokio::test]
+async fn a_server_without_differential_sync_is_asked_for_everything() {
+    let script = Script::default();
+    script.refusals.lock().unwrap().push_back(Status::unimplemented(""));
+    script.page(vec![full(&[wire("a", 0)], false)]);
+    script.page(vec![full(&[wire("b", 0)], false)]);
+    let client = script.client();
+    for name in ["a", "b"] {
+        let entries = client.sync_entries(&KnownEntries::new()).await.unwrap();
+        assert_eq!(names(&entries), [(name, 0)]);
+    }
+}
+
+/// Answers with the challenge backwards.
+struct Backwards;
+
+#[tonic::async_trait]
+impl Responder for Backwards {
+    async fn respond(&self, challenge: &[u8]) -> Result<Vec<u8>, ChallengeError> {
+        Ok(challenge.iter().rev().copied().collect())
+    }
+}
+
+fn opening() -> Opening {
+    Opening { method: "x", evidence: Zeroizing::new(b"me".to_vec()), csr: vec![9] }
+}
+
+fn attested() -> attest_agent_response::Step {
+    attest_agent_response::Step::Result(attest_agent_response::Result {
+        svid: Some(types::X509svid {
+            cert_chain: vec![vec![1], vec![2]],
+            id: Some(types::Spiffeid { trust_domain: "td".into(), path: "/spire/agent/x".into() }),
+            ..types::X509svid::default()
+        }),
+        reattestable: true,
+    })
+}
+
+#[tokio::test]
+async fn an_attestation_answers_challenges_until_there_is_a_result() {
+    use agent::attest_agent_request::Step;
+
+    let script = Script::default();
+    let challenge = |text: &str| attest_agent_response::Step::Challenge(text.into());
+    script.steps.lock().unwrap().extend([challenge("ab"), challenge("cd"), attested()]);
+    let result = script.client().attest(opening(), &Backwards).await.unwrap();
+    assert_eq!(result.spiffe_id.as_str(), "spiffe://td/spire/agent/x");
+    assert_eq!((result.chain.len(), result.reattestable), (2, true));
+    let answered = script.answered.lock().unwrap();
+    let Step::Params(params) = &answered[0] else { panic!("{answered:?}") };
+    let data = params.data.as_ref().unwrap();
+    assert_eq!((data.r#type.as_str(), &*data.payload), ("x", &b"me"[..]));
+    assert_eq!(params.params.as_ref().unwrap().csr, [9]);
+    assert_eq!(
+        answered[1..],
+        [Step::ChallengeResponse("ba".into()), Step::ChallengeResponse("dc".into())]
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_asks_without_end_gets_no_more_answers() {
+    let script = Script::default();
+    let challenge = || attest_agent_response::Step::Challenge("ab".into());
+    script.steps.lock().unwrap().extend((0..20).map(|_| challenge()));
+    let error = script.client().attest(opening(), &Backwards).await.unwrap_err();
+    assert_eq!(error, AttestError::Challenge(ChallengeError::Endless));
+}
+
+#[tokio::test]
+async fn a_refused_attestation_says_why() {
+    let script = Script::default();
+    let refusal = Status::permission_denied("failed to attest: agent is banned");
+    script.refusals.lock().unwrap().push_back(refusal);
+    let error = script.client().attest(opening(), &Backwards).await.unwrap_err();
+    let expected = ServerError::Forbidden("failed to attest: agent is banned".into());
+    assert_eq!(error, AttestError::Server(expected));
+}
+
+fn not_active() -> Status {
+    use prost::Message as _;
+    use types::permission_denied_details::Reason;
+
+    let details = types::PermissionDeniedDetails { reason: Reason::AgentNotActive.into() };
+    let details = vec![prost_types::Any::from_msg(&details).unwrap()];
+    let status = rpc::Status { code: 7, message: String::new(), details };
+    Status::with_details(tonic::Code::PermissionDenied, "", status.encode_to_vec().into())
+}
+
+#[tokio::test]
+async fn a_denial_is_heard_by_whoever_answers_for_this_node() {
+    let script = Script::default();
+    script.refusals.lock().unwrap().push_back(not_active());
+    let (denials, mut heard) = mpsc::channel(1);
+    let client = Grpc::new(Arc::new(Link::new(Arc::new(script), Some(denials))));
+    let error = client.renew(Vec::new()).await.unwrap_err();
+    assert_eq!(error, ServerError::Denied(Denial::NotActive));
+    assert_eq!(heard.recv().await, Some(Denial::NotActive));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_in_time_and_the_next_one_uses_a_new_connection() {
+    let script = Script::default();
+    let client = script.client();
+    assert_eq!(client.post_status("1").await, Err(ServerError::Timeout));
+    client.renew(Vec::new()).await.unwrap();
+    assert_eq!(*script.connections.lock().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_until_it_is_to_be_made_anew() {
+    let script = Script::default();
+    let link = Arc::new(Link::new(Arc::new(script.clone()), None));
+    let client = Grpc::new(link.clone());
+    client.renew(Vec::new()).await.unwrap();
+    client.renew(Vec::new()).await.unwrap();
+    assert_eq!(*script.connections.lock().unwrap(), 1);
+    link.reconnect();
+    client.renew(Vec::new()).await.unwrap();
+    assert_eq!(*script.connections.lock().unwrap(), 2);
+}
+
+#[test]
+fn a_token_is_not_printed() {
+    let token = BearerToken::new("a.b.c".into());
+    assert_eq!(format!("{token:?} {}", token.expose()), "BearerToken(redacted) a.b.c");
+}
