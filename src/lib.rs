@@ -1,8 +1,8 @@
 //! What the Steeple agent and server must agree on.
 //!
-//! Identities ([`id`], [`selector`], [`entry`]), what vouches for them ([`bundle`]), their form on
-//! the wire ([`convert`], [`x509`], [`jwt`], [`jwk`]), what signs ([`keys`]), and the plumbing of
-//! both binaries ([`clock`], [`tasks`], [`config`], …). Nothing here listens, loops or decides
+//! Identities ([`id`], [`selector`], [`entry`]), what vouches for them ([`bundle`], [`keys`]),
+//! their form on the wire ([`convert`], [`x509`], [`jwt`], [`jwk`]), and the plumbing of both
+//! binaries ([`tls`], [`clock`], [`tasks`], [`config`], …). Nothing here listens, loops or decides
 //! policy.
 #![warn(missing_docs)]
 
@@ -22,4 +22,5 @@ pub mod keys;
 pub mod selector;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 pub mod x509;

@@ -1,7 +1,7 @@
 //! X.509-SVIDs: certificates as they are read, made and checked.
 //!
 //! [`Certificate`] reads one strictly, [`make`] writes the profiles, [`csr`] reads and writes
-//! requests.
+//! requests, [`verify`] decides who a peer is.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -20,6 +20,7 @@ mod name;
 mod serial;
 mod signature;
 mod time;
+pub mod verify;
 
 pub use self::certificate::{BasicConstraints, Certificate, CertificateError, KeyUsage};
 pub use self::name::{Name, Subject};
