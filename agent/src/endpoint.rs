@@ -223,3 +223,6 @@ fn admit<C, E: Error + 'static>(
     let permit = budget.connection(stream.peer_cred()?.uid())?;
     Ok((pin(stream)?, permit))
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,9 +48,9 @@ pub enum FilterError {
     /// A frame is larger than the server takes.
     #[error("frame is larger than {MAX_FRAME} bytes")]
     FrameSize,
-    /// A header block is interrupted, continued in the wrong place, padded with more than there
-    /// is, or pushed by a client.
-    #[error("header block is not framed as HTTP/2 requires")]
+    /// The first frame is not SETTINGS, or a header block is interrupted, continued in the wrong
+    /// place, padded with more than there is, or pushed by a client.
+    #[error("frames do not follow one another as HTTP/2 requires")]
     Framing,
     /// A header block is larger than anything a client has a reason to send.
     #[error("header block is too large or in too many frames")]
@@ -80,6 +80,7 @@ const HEAD: usize = 9;
 
 mod kind {
     pub(super) const HEADERS: u8 = 1;
+    pub(super) const SETTINGS: u8 = 4;
     pub(super) const PUSH_PROMISE: u8 = 5;
     pub(super) const CONTINUATION: u8 = 9;
 }
@@ -99,6 +100,7 @@ pub struct Filter {
     /// The block under way; its fragments are in `buffer`.
     block: Option<Block>,
     buffer: Vec<u8>,
+    /// The preface is complete, with the SETTINGS behind it.
     greeted: bool,
 }
 
@@ -200,6 +202,9 @@ impl Filter {
         if head.length > MAX_FRAME {
             return Err(FilterError::FrameSize);
         }
+        if !self.greeted && head.kind != kind::SETTINGS {
+            return Err(FilterError::Framing);
+        }
         match (head.kind, &mut self.block) {
             (kind::HEADERS, None) => {}
             (kind::CONTINUATION, Some(block)) if block.stream == head.stream => {
@@ -258,7 +263,6 @@ impl Filter {
 
     /// A frame with a piece of a header block is complete.
     fn end_fragment(&mut self, head: Head, out: &mut BytesMut) -> Result<(), FilterError> {
-        self.greeted = true;
         self.state = State::NEXT;
         let block = match self.block.take() {
             Some(block) => block,

@@ -264,6 +264,16 @@ fn what_is_not_http_2_is_refused_at_the_first_wrong_octet() {
     }
 }
 
+/// RFC 9113 3.4
+#[test]
+fn the_first_frame_is_settings() {
+    for first in [frame(6, 0, 0, &[0; 8]), headers(4, &request("a")), frame(0xfa, 0, 0, &[])] {
+        let input = [PREFACE, &first].concat();
+        let pushed = Filter::default().push(&input, &mut BytesMut::new());
+        assert_eq!(pushed, Err(FilterError::Framing));
+    }
+}
+
 #[test]
 fn a_client_owes_the_rest_of_its_preface_and_of_its_header_blocks() {
     let mut filter = Filter::default();
