@@ -205,14 +205,9 @@ impl Peer {
     /// The peer that this very process would be, for tests of what is attested.
     #[cfg(test)]
     pub(crate) fn this_process() -> Self {
+        let process = Process::open(std::process::id()).unwrap();
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-        Self::of_process(std::process::id(), uid.as_raw(), gid.as_raw())
-    }
-
-    /// The peer that another process would be.
-    #[cfg(test)]
-    pub(crate) fn of_process(pid: u32, uid: u32, gid: u32) -> Self {
-        Self::new(Process::open(pid).unwrap(), uid, gid).unwrap()
+        Self::new(process, uid.as_raw(), gid.as_raw()).unwrap()
     }
 }
 

@@ -82,21 +82,19 @@ async fn a_process_outside_of_containers_is_its_own_instance() {
 
 #[test]
 fn configuration_is_read_and_what_is_unknown_in_it_refused() {
-    #[derive(Debug, Deserialize)]
-    struct File {
-        attestor: Vec<AttestorConfig>,
-    }
-    let read = |text: &str| toml::from_str::<File>(text).map(|file| file.attestor);
-    let text = "[[attestor]]\ntype = 'unix'\n[[attestor]]\ntype = 'docker'\n";
-    assert_eq!(read(text).unwrap(), AttestorConfig::standard());
-    let text =
-        "[[attestor]]\ntype = 'docker'\nsocket_path = '/s'\nenv = ['A']\ndeadline_seconds = 3";
+    let read = |text: &str| serde_json::from_str::<AttestorConfig>(text);
+    let standard = [r#"{"type": "unix"}"#, r#"{"type": "docker"}"#].map(|text| read(text).unwrap());
+    assert_eq!(standard.to_vec(), AttestorConfig::standard());
+    let text = r#"{"type": "docker", "socket_path": "/s", "env": ["A"], "deadline_seconds": 3}"#;
     let expected =
         DockerConfig { socket_path: "/s".into(), env: vec!["A".to_owned()], deadline_seconds: 3 };
-    assert_eq!(read(text).unwrap(), [AttestorConfig::Docker(expected)]);
-    for unknown in
-        ["type = 'podman'", "type = 'unix'\nsocket_path = '/s'", "type = 'docker'\npath = true", ""]
-    {
-        assert!(read(&format!("[[attestor]]\n{unknown}")).is_err(), "{unknown}");
+    assert_eq!(read(text).unwrap(), AttestorConfig::Docker(expected));
+    for unknown in [
+        r#"{"type": "podman"}"#,
+        r#"{"type": "unix", "socket_path": "/s"}"#,
+        r#"{"type": "docker", "path": true}"#,
+        "{}",
+    ] {
+        assert!(read(unknown).is_err(), "{unknown}");
     }
 }

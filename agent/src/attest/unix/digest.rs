@@ -158,12 +158,25 @@ struct Hashing {
 impl Hashing {
     fn run(self) {
         let outcome = self.hash();
-        if let (true, Ok(digest), Some(slots)) = (self.settled, &outcome, self.slots.upgrade()) {
-            let mut slots = lock(&slots);
-            make_room(&mut slots);
-            slots.insert(self.executable.stamp(), Slot::Known(digest.clone()));
-        }
+        // Before anybody hears of it: who asks then finds the digest, or begins anew.
+        self.release(outcome.as_ref().ok().filter(|_| self.settled));
         self.done.send_replace(Some(outcome));
+    }
+
+    /// Puts a digest to remember in the place of this hashing, or nothing.
+    fn release(&self, digest: Option<&Digest>) {
+        let Some(slots) = self.slots.upgrade() else {
+            return;
+        };
+        let mut slots = lock(&slots);
+        let stamp = self.executable.stamp();
+        if matches!(slots.get(&stamp), Some(Slot::Hashing(_))) {
+            slots.remove(&stamp);
+        }
+        if let Some(digest) = digest {
+            make_room(&mut slots);
+            slots.insert(stamp, Slot::Known(digest.clone()));
+        }
     }
 
     fn hash(&self) -> Result<Digest, DigestError> {
@@ -210,13 +223,9 @@ impl Hashing {
 
 impl Drop for Hashing {
     fn drop(&mut self) {
-        let Some(slots) = self.slots.upgrade() else {
-            return;
-        };
-        let stamp = self.executable.stamp();
-        let mut slots = lock(&slots);
-        if matches!(slots.get(&stamp), Some(Slot::Hashing(_))) {
-            slots.remove(&stamp);
+        // Only after a panic: otherwise it is released, and another may have begun since.
+        if self.done.borrow().is_none() {
+            self.release(None);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the attestor says of this very process, and of one without an executable.
+//! What the attestor says of this very process.
 
 use steeple::clock::SystemClock;
 
@@ -60,22 +60,4 @@ async fn path_and_digest_can_each_be_switched_off() {
     assert_eq!(counts(UnixConfig { workload_size_limit: -1, ..standard.clone() }).await, (1, 0));
     assert_eq!(counts(UnixConfig { workload_size_limit: 10, ..standard.clone() }).await, (1, 0));
     assert_eq!(counts(UnixConfig { workload_size_limit: 0, ..standard }).await, (1, 1));
-}
-
-#[tokio::test]
-async fn a_process_whose_executable_is_unknown_still_has_its_user_and_group() {
-    let kernel_thread = std::fs::read_to_string("/proc/2/comm").unwrap_or_default();
-    if kernel_thread.trim() != "kthreadd" {
-        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("SKIPPED: no kernel thread is to be seen in this PID namespace");
-        }
-        return;
-    }
-    let peer = Peer::of_process(2, 0, 0);
-    let selectors = attest(&UnixConfig::standard(), &peer).await;
-    assert_eq!(of_kind(&selectors, "uid"), ["0"]);
-    assert_eq!(of_kind(&selectors, "gid"), ["0"]);
-    assert_eq!(of_kind(&selectors, "path"), [""; 0]);
-    assert_eq!(of_kind(&selectors, "sha256"), [""; 0]);
 }
