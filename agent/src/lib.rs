@@ -3,5 +3,7 @@
 
 pub mod attest;
 pub mod endpoint;
+pub mod identity;
 pub mod peer;
 pub mod server_api;
+pub mod workload;

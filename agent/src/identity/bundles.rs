@@ -1,0 +1,90 @@
+//! A bundle in the forms in which it is served and used, made once for each change.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use steeple::bundle::Bundle;
+use steeple::id::TrustDomain;
+use steeple::jwk;
+use steeple::jwt::keys::JwtKeys;
+use steeple::x509::Certificate;
+use steeple::x509::verify::{AnchorSet, Anchors};
+
+/// A bundle, its documents, and its keys ready to verify with.
+#[derive(Debug)]
+pub struct PreparedBundle {
+    bundle: Arc<Bundle>,
+    x509_der: Vec<u8>,
+    jwks: Vec<u8>,
+    jwt_keys: Arc<JwtKeys>,
+    anchors: AnchorSet,
+    tainted: BTreeSet<String>,
+}
+
+impl PreparedBundle {
+    /// Prepares `bundle`.
+    #[must_use]
+    pub fn new(bundle: Arc<Bundle>) -> Self {
+        let anchors = AnchorSet::of(bundle.trust_domain.clone(), Anchors::from(&*bundle));
+        let tainted_x509 =
+            bundle.x509_authorities.iter().filter(|authority| authority.tainted).filter_map(
+                |authority| Certificate::parse(&authority.certificate).ok()?.subject_key_id_hex(),
+            );
+        let tainted_jwt = bundle
+            .jwt_authorities
+            .iter()
+            .filter(|authority| authority.tainted)
+            .map(|authority| authority.key_id.clone());
+        Self {
+            x509_der: bundle.x509_der(),
+            jwks: jwk::write::jwt_keys(&bundle),
+            jwt_keys: Arc::new(JwtKeys::new(&bundle.jwt_authorities)),
+            anchors,
+            tainted: tainted_x509.chain(tainted_jwt).collect(),
+            bundle,
+        }
+    }
+
+    /// Whom it vouches for.
+    #[must_use]
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.bundle.trust_domain
+    }
+
+    /// The bundle itself.
+    #[must_use]
+    pub fn bundle(&self) -> &Arc<Bundle> {
+        &self.bundle
+    }
+
+    /// The CA certificates back to back in DER; empty if there is none.
+    #[must_use]
+    pub fn x509_der(&self) -> &[u8] {
+        &self.x509_der
+    }
+
+    /// The JWT keys as a JWK set in JSON.
+    #[must_use]
+    pub fn jwks(&self) -> &[u8] {
+        &self.jwks
+    }
+
+    /// The keys to verify JWT-SVIDs of this trust domain with.
+    #[must_use]
+    pub fn jwt_keys(&self) -> &Arc<JwtKeys> {
+        &self.jwt_keys
+    }
+
+    /// What X.509-SVIDs of this trust domain, and of no other, are verified with.
+    #[must_use]
+    pub fn anchors(&self) -> &AnchorSet {
+        &self.anchors
+    }
+
+    /// Whether the authority with this key ID (the subject key ID of a CA in lower hex, or the
+    /// `kid` of a JWT key) is no longer to be relied on.
+    #[must_use]
+    pub fn is_tainted(&self, key_id: &str) -> bool {
+        self.tainted.contains(key_id)
+    }
+}

@@ -1,0 +1,103 @@
+//! What holds the credentials of one instance, as everybody else sees it: ask it, and read it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use steeple::entry::Entry;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::holdings::TokenKey;
+use super::{Holdings, JwtToken, MintFailure, X509Credential};
+
+/// Holds the credentials of one attested process or container. Clones are the same holder.
+///
+/// It lives as long as the instance. Everything it holds is wiped when that ends.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    pub(super) asks: mpsc::Sender<Ask>,
+    pub(super) holdings: watch::Receiver<Arc<Holdings>>,
+}
+
+/// What a holder is asked for.
+pub(super) enum Ask {
+    /// Hold X.509-SVIDs for these entries.
+    X509 { entries: Vec<Arc<Entry>>, reply: oneshot::Sender<Result<(), MintFailure>> },
+    /// Hold a JWT-SVID.
+    Jwt { key: TokenKey, reply: oneshot::Sender<Result<JwtToken, MintFailure>> },
+}
+
+/// Why a holder has nothing to give.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum IdentityError {
+    /// The instance has ended.
+    #[error("the workload has ended")]
+    Ended,
+    /// Something could not be minted.
+    #[error(transparent)]
+    Mint(#[from] MintFailure),
+}
+
+impl Holder {
+    /// The X.509-SVIDs for `entries`, in their order. Mints what is missing.
+    pub async fn x509(
+        &self,
+        entries: &[Arc<Entry>],
+        now: SystemTime,
+    ) -> Result<Vec<Arc<X509Credential>>, IdentityError> {
+        if let Some(held) = self.held(entries, now) {
+            return Ok(held);
+        }
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::X509 { entries: entries.to_vec(), reply };
+        self.asks.send(ask).await.or(Err(IdentityError::Ended))?;
+        answer.await.or(Err(IdentityError::Ended))??;
+        self.held(entries, now).ok_or(IdentityError::Ended)
+    }
+
+    /// The JWT-SVID for `entry` and exactly this audience, with at least half of its life left
+    /// where the server can be reached. Mints it if it is missing.
+    pub async fn jwt(
+        &self,
+        entry: &Arc<Entry>,
+        audience: &[String],
+        now: SystemTime,
+    ) -> Result<JwtToken, IdentityError> {
+        let key = TokenKey::new(entry.id.clone(), audience);
+        if !entry.content.jwt_svid_include_jti
+            && let Some(token) = self.holdings.borrow().fresh_token(entry, &key, now)
+        {
+            return Ok(token.clone());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Jwt { key, reply }).await.or(Err(IdentityError::Ended))?;
+        Ok(answer.await.or(Err(IdentityError::Ended))??)
+    }
+
+    /// Changes with everything that is held. It closes when the instance ends.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Holdings>> {
+        self.holdings.clone()
+    }
+
+    /// Whether the instance has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.asks.is_closed()
+    }
+
+    /// What is held for each of `entries`, minting nothing.
+    #[must_use]
+    pub fn held_x509(
+        &self,
+        entries: &[Arc<Entry>],
+        now: SystemTime,
+    ) -> Vec<Option<Arc<X509Credential>>> {
+        let holdings = self.holdings.borrow();
+        entries.iter().map(|entry| holdings.x509(entry, now).cloned()).collect()
+    }
+
+    fn held(&self, entries: &[Arc<Entry>], now: SystemTime) -> Option<Vec<Arc<X509Credential>>> {
+        self.held_x509(entries, now).into_iter().collect()
+    }
+}

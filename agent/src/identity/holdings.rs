@@ -1,0 +1,89 @@
+//! What one instance holds at one moment.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use steeple::entry::{Entry, EntryId};
+use thiserror::Error;
+
+use super::X509Credential;
+
+/// The credentials of one instance, as one immutable value.
+#[derive(Clone, Debug, Default)]
+pub struct Holdings {
+    pub(super) x509: BTreeMap<EntryId, Arc<X509Credential>>,
+    pub(super) jwt: BTreeMap<TokenKey, JwtToken>,
+}
+
+/// What a token is for: an entry and a set of audiences (sorted, each once).
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct TokenKey {
+    pub(super) entry: EntryId,
+    pub(super) audience: Arc<[String]>,
+}
+
+/// A JWT-SVID that was minted for an instance.
+#[derive(Clone)]
+pub struct JwtToken {
+    /// The compact token.
+    pub token: Arc<str>,
+    /// When it expires.
+    pub expires_at: SystemTime,
+    pub(super) renew_at: SystemTime,
+    pub(super) revision: i64,
+    pub(super) key_id: Arc<str>,
+}
+
+/// Why something was not minted. The text is fit for whoever asked.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum MintFailure {
+    /// The server cannot be reached, or is not able to sign at the moment.
+    #[error("the server cannot sign at the moment: {0}")]
+    Unavailable(String),
+    /// The server does not let this node have it, which a synchronisation will show.
+    #[error("the server refused to sign: {0}")]
+    Refused(String),
+    /// What came back is not what was asked for.
+    #[error("what the server signed is not what was asked for")]
+    Wrong,
+    /// A key could not be made.
+    #[error("no key could be made")]
+    Key,
+}
+
+impl Holdings {
+    /// The credential for `entry` that may be served `now`: of the same identity and not expired,
+    /// if perhaps of an older revision of the entry.
+    #[must_use]
+    pub fn x509(&self, entry: &Entry, now: SystemTime) -> Option<&Arc<X509Credential>> {
+        self.x509.get(&entry.id).filter(|credential| credential.serves(entry, now))
+    }
+
+    /// The token for `entry` and exactly this audience that is to be served `now`: of this
+    /// revision of the entry, and with at least half of its life left.
+    pub(super) fn fresh_token(
+        &self,
+        entry: &Entry,
+        key: &TokenKey,
+        now: SystemTime,
+    ) -> Option<&JwtToken> {
+        self.jwt.get(key).filter(|token| token.revision == entry.revision && now < token.renew_at)
+    }
+}
+
+impl TokenKey {
+    pub(super) fn new(entry: EntryId, audience: &[String]) -> Self {
+        let mut audience = audience.to_vec();
+        audience.sort_unstable();
+        audience.dedup();
+        Self { entry, audience: audience.into() }
+    }
+}
+
+impl fmt::Debug for JwtToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtToken").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,103 @@
+//! Decides what an instance mints, keeps and drops; performs no I/O.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use steeple::backoff::Backoff;
+use steeple::entry::EntryId;
+
+use super::{Holdings, Snapshot};
+
+/// The first wait after a failed mint; it doubles up to [`MAX_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(60);
+
+/// What the instance has asked for, by entry.
+pub(super) type Asked = BTreeMap<EntryId, Wanted>;
+
+/// How far an X.509-SVID that was asked for has come.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) in_flight: bool,
+    backoff: Backoff,
+    retry_at: Option<SystemTime>,
+}
+
+/// What is to be done now.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Plan {
+    /// Entries to mint for.
+    pub(super) mint: Vec<EntryId>,
+    /// Entries whose credential is to be wiped: the entry is gone, gives another identity, or the
+    /// credential has expired.
+    pub(super) wipe: Vec<EntryId>,
+    /// Entries that are no longer asked for, as they are gone.
+    pub(super) forget: Vec<EntryId>,
+    /// When to look again, if nothing happens before.
+    pub(super) wake: Option<SystemTime>,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { in_flight: false, backoff: Backoff::new(FIRST_RETRY, MAX_RETRY), retry_at: None }
+    }
+}
+
+impl Wanted {
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn failed(&mut self, now: SystemTime, random: f64) {
+        self.in_flight = false;
+        self.retry_at = Some(now + self.backoff.wait(random));
+    }
+
+    /// Whether a mint was tried, failed, and is not to be tried again yet.
+    pub(super) fn is_waiting(&self, now: SystemTime) -> bool {
+        self.retry_at.is_some_and(|retry_at| now < retry_at)
+    }
+}
+
+/// What an instance that has asked for `asked` and holds `holdings` does `now`.
+pub(super) fn plan(
+    asked: &Asked,
+    holdings: &Holdings,
+    snapshot: &Snapshot,
+    now: SystemTime,
+) -> Plan {
+    let mut plan = Plan::default();
+    for (id, wanted) in asked {
+        let held = holdings.x509.get(id);
+        let Some(entry) = snapshot.entry(id) else {
+            plan.forget.push(id.clone());
+            plan.wipe.extend(held.map(|_| id.clone()));
+            continue;
+        };
+        let serves = held.is_some_and(|credential| credential.serves(entry, now));
+        if held.is_some() && !serves {
+            plan.wipe.push(id.clone());
+        }
+        let due = held.filter(|_| serves).map_or(now, |credential| {
+            let tainted = snapshot.own_bundle().is_some_and(|bundle| credential.is_tainted(bundle));
+            if credential.revision() != entry.revision || tainted {
+                now
+            } else {
+                credential.renew_at()
+            }
+        });
+        if !wanted.in_flight {
+            let due = wanted.retry_at.map_or(due, |retry_at| due.max(retry_at));
+            if due <= now { plan.mint.push(id.clone()) } else { wake_at(&mut plan.wake, due) }
+        }
+        // Also while a mint is under way: an expired credential is never served.
+        if let Some(credential) = held.filter(|_| serves) {
+            wake_at(&mut plan.wake, credential.not_after());
+        }
+    }
+    plan
+}
+
+fn wake_at(wake: &mut Option<SystemTime>, at: SystemTime) {
+    *wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
+}

@@ -1,0 +1,85 @@
+//! Why a caller gets nothing, and the status that tells it so.
+//!
+//! PERMISSION_DENIED makes clients give up what they have, so it is for one thing alone: a
+//! completed attestation that no entry matches. Whatever may pass is UNAVAILABLE.
+
+use steeple::id::ParseError;
+use steeple::jwt::verify::JwtError;
+use thiserror::Error;
+use tonic::Status;
+
+use crate::identity::IdentityError;
+use crate::peer::PeerError;
+
+/// Why a caller gets nothing. The text goes to the caller.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum WorkloadError {
+    /// It is not known who is calling.
+    #[error("the caller is not known: {0}")]
+    Peer(#[from] PeerError),
+    /// It could not be found out what the caller is, or not enough of it.
+    #[error("workload attestation failed; try again")]
+    Attestation,
+    /// What the caller is matches no entry (Workload Endpoint 6).
+    #[error("no identity issued")]
+    NoIdentity,
+    /// The agent has not heard from the server yet.
+    #[error("the agent has not synchronised with the server yet")]
+    NotSynchronised,
+    /// The own trust domain has no authority.
+    #[error("the trust domain has no X.509 authority at the moment")]
+    NoAuthority,
+    /// The credentials could not be had.
+    #[error("could not fetch SVID: {0}")]
+    Identity(#[from] IdentityError),
+    /// The answer would be longer than clients read.
+    #[error("the caller has so many identities that the answer would exceed 4 MiB")]
+    TooLarge,
+    /// The agent is stopping.
+    #[error("the agent is stopping")]
+    Stopping,
+    /// There is no audience.
+    #[error("audience must be specified")]
+    NoAudience,
+    /// There are too many audiences.
+    #[error("at most {0} audiences can be in one JWT-SVID")]
+    TooManyAudiences(usize),
+    /// An audience cannot be in a token.
+    #[error("an audience must be 1 to {0} bytes without control characters")]
+    Audience(usize),
+    /// The identity that was asked for cannot be read.
+    #[error("invalid requested SPIFFE ID: {0}")]
+    SpiffeId(ParseError),
+    /// There is no token to validate.
+    #[error("svid must be specified")]
+    NoToken,
+    /// The token is not valid.
+    #[error(transparent)]
+    Token(#[from] JwtError),
+    /// Profiles that this agent does not have.
+    #[error("fetching WIT-SVIDs is not implemented")]
+    NoWit,
+}
+
+impl From<WorkloadError> for Status {
+    fn from(error: WorkloadError) -> Self {
+        let message = error.to_string();
+        match error {
+            WorkloadError::NoIdentity => Self::permission_denied(message),
+            WorkloadError::Peer(_)
+            | WorkloadError::Attestation
+            | WorkloadError::NotSynchronised
+            | WorkloadError::NoAuthority
+            | WorkloadError::Identity(_)
+            | WorkloadError::TooLarge
+            | WorkloadError::Stopping => Self::unavailable(message),
+            WorkloadError::NoAudience
+            | WorkloadError::TooManyAudiences(_)
+            | WorkloadError::Audience(_)
+            | WorkloadError::SpiffeId(_)
+            | WorkloadError::NoToken
+            | WorkloadError::Token(_) => Self::invalid_argument(message),
+            WorkloadError::NoWit => Self::unimplemented(message),
+        }
+    }
+}

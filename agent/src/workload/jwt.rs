@@ -1,0 +1,163 @@
+//! JWT-SVIDs and JWT bundles in the form of the Workload API.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use steeple::entry::Entry;
+use steeple::id::SpiffeId;
+use steeple::jwt::claims::to_struct;
+use steeple::jwt::verify::{Expected, verify};
+use steeple_proto::workload::{
+    JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
+    ValidateJwtsvidResponse,
+};
+use tokio::sync::watch;
+
+use super::WorkloadError;
+use super::caller::Caller;
+use super::updates::{View, fits};
+use super::x509::hint;
+use crate::identity::Holdings;
+use crate::peer::PeerError;
+
+/// The most audiences of one token; one client refuses tokens with more.
+const MAX_AUDIENCES: usize = 32;
+
+/// The longest audience in bytes.
+const MAX_AUDIENCE_LENGTH: usize = 1024;
+
+/// What a request for JWT-SVIDs asks for.
+pub(super) struct Wanted {
+    audience: Vec<String>,
+    id: Option<SpiffeId>,
+}
+
+/// The JWT bundles that a caller is entitled to.
+pub(super) struct Bundles {
+    caller: Caller,
+}
+
+impl Wanted {
+    /// Reads a request, before anybody is bothered with it.
+    pub(super) fn read(request: &JwtsvidRequest) -> Result<Self, WorkloadError> {
+        if request.audience.is_empty() {
+            return Err(WorkloadError::NoAudience);
+        }
+        if request.audience.len() > MAX_AUDIENCES {
+            return Err(WorkloadError::TooManyAudiences(MAX_AUDIENCES));
+        }
+        let fine = |value: &String| {
+            (1..=MAX_AUDIENCE_LENGTH).contains(&value.len()) && !value.chars().any(char::is_control)
+        };
+        if !request.audience.iter().all(fine) {
+            return Err(WorkloadError::Audience(MAX_AUDIENCE_LENGTH));
+        }
+        let id = match request.spiffe_id.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(WorkloadError::SpiffeId)?),
+        };
+        Ok(Self { audience: request.audience.clone(), id })
+    }
+}
+
+/// One token for each identity of the caller that is wanted.
+pub(super) async fn fetch(
+    caller: &Caller,
+    wanted: Wanted,
+) -> Result<JwtsvidResponse, WorkloadError> {
+    let mut entries = caller.entitlement()?.entries;
+    if let Some(id) = &wanted.id {
+        entries.retain(|entry| entry.content.spiffe_id == *id);
+    }
+    if entries.is_empty() {
+        return Err(WorkloadError::NoIdentity);
+    }
+    let holder = caller.deps.holders.of(caller.attested().instance());
+    let now = caller.deps.clock.now();
+    let token = async |entry: &Arc<Entry>| {
+        let token = holder.jwt(entry, &wanted.audience, now).await?;
+        Ok::<_, WorkloadError>(Jwtsvid {
+            spiffe_id: entry.content.spiffe_id.to_string(),
+            svid: token.token.to_string(),
+            hint: hint(entry),
+        })
+    };
+    let svids = tokio::select! {
+        svids = try_join_all(entries.iter().map(token)) => svids?,
+        () = caller.deps.stop.cancelled() => return Err(WorkloadError::Stopping),
+        () = caller.attested().peer().exited() => return Err(PeerError::Exited.into()),
+    };
+    let response = JwtsvidResponse { svids };
+    fits(&response)?;
+    caller.still_holds()?;
+    Ok(response)
+}
+
+/// Refuses a request for validation that has nothing to validate.
+pub(super) fn check_validation(request: &ValidateJwtsvidRequest) -> Result<(), WorkloadError> {
+    if request.audience.is_empty() {
+        return Err(WorkloadError::NoAudience);
+    }
+    if request.svid.is_empty() {
+        return Err(WorkloadError::NoToken);
+    }
+    Ok(())
+}
+
+/// Validates a token with the bundles that the caller is entitled to. A caller without an identity
+/// may validate tokens of the own trust domain, whose keys are no secret.
+pub(super) fn validate(
+    caller: &Caller,
+    request: &ValidateJwtsvidRequest,
+) -> Result<ValidateJwtsvidResponse, WorkloadError> {
+    let snapshot = caller.deps.snapshot.borrow().clone();
+    let snapshot = snapshot.ok_or(WorkloadError::NotSynchronised)?;
+    let entries = match caller.entitlement() {
+        Ok(entitlement) => entitlement.entries,
+        Err(WorkloadError::NoIdentity) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let own = snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
+    let expected = Expected { audience: &request.audience, own: own.trust_domain() };
+    let now = caller.deps.clock.now();
+    let keys = |name: &_| {
+        let mut allowed = snapshot.federated(&entries).chain([own]);
+        allowed.find(|bundle| bundle.trust_domain() == name).map(|bundle| bundle.jwt_keys().clone())
+    };
+    let mut svid = verify(&request.svid, &expected, keys, now)?;
+    if svid.id().trust_domain() != own.trust_domain() {
+        // What a foreign trust domain claims beyond the standard is no statement of ours.
+        svid.keep_only([]);
+    }
+    caller.still_holds()?;
+    Ok(ValidateJwtsvidResponse { spiffe_id: svid.id().to_string(), claims: Some(to_struct(&svid)) })
+}
+
+impl Bundles {
+    pub(super) fn new(caller: Caller) -> Self {
+        Self { caller }
+    }
+}
+
+#[tonic::async_trait]
+impl View for Bundles {
+    type Message = JwtBundlesResponse;
+
+    fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    async fn compute(&mut self) -> Result<JwtBundlesResponse, WorkloadError> {
+        let entitlement = self.caller.entitlement()?;
+        let own = entitlement.snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
+        let bundles = entitlement.snapshot.federated(&entitlement.entries).chain([own]);
+        let document = |bundle: &Arc<crate::identity::PreparedBundle>| {
+            (bundle.trust_domain().id().to_string(), bundle.jwks().to_vec())
+        };
+        Ok(JwtBundlesResponse { bundles: bundles.map(document).collect() })
+    }
+
+    fn holdings(&self) -> Option<watch::Receiver<Arc<Holdings>>> {
+        None
+    }
+}

@@ -1,0 +1,128 @@
+//! A stream of complete states: one at once, and another whenever it differs.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{self, SHA256_OUTPUT_LEN};
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use prost::Message;
+use tokio::sync::watch;
+use tonic::Status;
+use tracing::error;
+use zeroize::Zeroizing;
+
+use super::WorkloadError;
+use super::caller::Caller;
+use crate::identity::{Holdings, Snapshot};
+
+/// The longest answer: clients refuse a message of more than 4 MiB.
+const MAX_ANSWER: usize = 4 * 1024 * 1024 - 1024;
+
+/// What a client receives.
+pub(super) type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What a stream shows, and how it is computed from the present state.
+#[tonic::async_trait]
+pub(super) trait View: Send + Sized + 'static {
+    /// The message that shows it.
+    type Message: Message + Default + 'static;
+
+    /// Whom it is shown to.
+    fn caller(&self) -> &Caller;
+
+    /// The whole present state. May wait for what has to be minted first.
+    async fn compute(&mut self) -> Result<Self::Message, WorkloadError>;
+
+    /// What else than the snapshot changes it.
+    fn holdings(&self) -> Option<watch::Receiver<Arc<Holdings>>>;
+
+    /// The stream: complete states that differ from one another, then one status.
+    fn updates(self) -> Updates<Self::Message> {
+        let snapshots = self.caller().snapshots();
+        let watched = Watched { view: self, snapshots, holdings: None, last: None };
+        Box::pin(unfold(Some(watched), |watched| async move {
+            let mut watched = watched?;
+            match watched.next().await {
+                Ok(message) => Some((Ok(message), Some(watched))),
+                Err(error) => Some((Err(error.into()), None)),
+            }
+        }))
+    }
+}
+
+struct Watched<V: View> {
+    view: V,
+    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    holdings: Option<watch::Receiver<Arc<Holdings>>>,
+    /// Of the last state only the digest is kept, as it has private keys in it.
+    last: Option<[u8; SHA256_OUTPUT_LEN]>,
+}
+
+impl<V: View> Watched<V> {
+    /// The next state that differs from the last. Ends only in an error: the caller has ended,
+    /// is entitled to nothing any more, or the agent stops.
+    async fn next(&mut self) -> Result<V::Message, WorkloadError> {
+        let stop = self.view.caller().deps.stop.clone();
+        let attested = self.view.caller().attested().clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(WorkloadError::Stopping),
+            () = attested.peer().exited() => Err(crate::peer::PeerError::Exited.into()),
+            state = self.different() => state,
+        }
+    }
+
+    async fn different(&mut self) -> Result<V::Message, WorkloadError> {
+        if self.last.is_some() {
+            self.changed().await?;
+        }
+        loop {
+            self.snapshots.mark_unchanged();
+            if let Some(holdings) = &mut self.holdings {
+                holdings.mark_unchanged();
+            }
+            let state = self.view.compute().await?;
+            if self.holdings.is_none() {
+                self.holdings = self.view.holdings();
+            }
+            fits(&state)?;
+            let digest = digest(&state);
+            if self.last != Some(digest) {
+                self.view.caller().still_holds()?;
+                self.last = Some(digest);
+                return Ok(state);
+            }
+            self.changed().await?;
+        }
+    }
+
+    async fn changed(&mut self) -> Result<(), WorkloadError> {
+        let changed = match &mut self.holdings {
+            Some(holdings) => tokio::select! {
+                changed = self.snapshots.changed() => changed,
+                changed = holdings.changed() => changed,
+            },
+            None => self.snapshots.changed().await,
+        };
+        changed.or(Err(WorkloadError::Stopping))
+    }
+}
+
+/// The digest of a message as it is sent. Maps are ordered, so equal states have equal digests.
+fn digest(message: &impl Message) -> [u8; SHA256_OUTPUT_LEN] {
+    let encoded = Zeroizing::new(message.encode_to_vec());
+    let mut digest = [0; SHA256_OUTPUT_LEN];
+    digest.copy_from_slice(digest::digest(&digest::SHA256, &encoded).as_ref());
+    digest
+}
+
+/// Checks that clients will read the answer.
+pub(super) fn fits(answer: &impl Message) -> Result<(), WorkloadError> {
+    let bytes = answer.encoded_len();
+    if bytes > MAX_ANSWER {
+        error!(bytes, "an answer exceeds what clients read; give the workload fewer identities");
+        return Err(WorkloadError::TooLarge);
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! X.509-SVIDs and X.509 bundles in the form of the Workload API.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use steeple::entry::Entry;
+use steeple_proto::workload::{X509BundlesResponse, X509svid, X509svidResponse};
+use tokio::sync::watch;
+
+use super::WorkloadError;
+use super::caller::{Caller, Entitlement};
+use super::updates::View;
+use crate::identity::{
+    Holder, Holdings, IdentityError, MintFailure, PreparedBundle, X509Credential,
+};
+
+/// All X.509-SVIDs of a caller, with what it needs to verify others.
+pub(super) struct Svids {
+    caller: Caller,
+    holder: Option<Holder>,
+}
+
+/// The X.509 bundles that a caller is entitled to.
+pub(super) struct Bundles {
+    caller: Caller,
+}
+
+impl Svids {
+    pub(super) fn new(caller: Caller) -> Self {
+        Self { caller, holder: None }
+    }
+
+    /// The credentials for `entries`. Where the server cannot sign at the moment, those that are
+    /// held already are better than none.
+    async fn credentials(
+        &mut self,
+        entries: &[Arc<Entry>],
+    ) -> Result<Vec<Option<Arc<X509Credential>>>, WorkloadError> {
+        let now = self.caller.deps.clock.now();
+        let caller = &self.caller;
+        let holder =
+            self.holder.get_or_insert_with(|| caller.deps.holders.of(caller.attested().instance()));
+        match holder.x509(entries, now).await {
+            Ok(credentials) => Ok(credentials.into_iter().map(Some).collect()),
+            Err(error @ IdentityError::Mint(MintFailure::Unavailable(_))) => {
+                let held = holder.held_x509(entries, now);
+                if held.iter().all(Option::is_none) { Err(error.into()) } else { Ok(held) }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl View for Svids {
+    type Message = X509svidResponse;
+
+    fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    async fn compute(&mut self) -> Result<X509svidResponse, WorkloadError> {
+        loop {
+            let before = self.caller.entitlement()?;
+            let credentials = self.credentials(&before.entries).await;
+            // Minting may have taken a while, and an answer is true when it leaves.
+            let entitlement = self.caller.entitlement()?;
+            if !Arc::ptr_eq(&entitlement.snapshot, &before.snapshot)
+                && entitlement.entries != before.entries
+            {
+                continue;
+            }
+            let own = own_bundle(&entitlement)?;
+            let svid = |(entry, credential): (&Arc<Entry>, Arc<X509Credential>)| X509svid {
+                spiffe_id: entry.content.spiffe_id.to_string(),
+                x509_svid: credential.chain().to_vec(),
+                x509_svid_key: credential.key().expose().to_vec(),
+                bundle: own.x509_der().to_vec(),
+                hint: hint(entry),
+            };
+            let held = entitlement.entries.iter().zip(credentials?);
+            return Ok(X509svidResponse {
+                svids: held
+                    .filter_map(|(entry, credential)| Some((entry, credential?)))
+                    .map(svid)
+                    .collect(),
+                crl: Vec::new(),
+                federated_bundles: federated(&entitlement),
+            });
+        }
+    }
+
+    fn holdings(&self) -> Option<watch::Receiver<Arc<Holdings>>> {
+        self.holder.as_ref().map(Holder::watch)
+    }
+}
+
+impl Bundles {
+    pub(super) fn new(caller: Caller) -> Self {
+        Self { caller }
+    }
+}
+
+#[tonic::async_trait]
+impl View for Bundles {
+    type Message = X509BundlesResponse;
+
+    fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    async fn compute(&mut self) -> Result<X509BundlesResponse, WorkloadError> {
+        let entitlement = self.caller.entitlement()?;
+        let own = own_bundle(&entitlement)?;
+        let mut bundles = federated(&entitlement);
+        bundles.insert(own.trust_domain().id().to_string(), own.x509_der().to_vec());
+        Ok(X509BundlesResponse { crl: Vec::new(), bundles })
+    }
+
+    fn holdings(&self) -> Option<watch::Receiver<Arc<Holdings>>> {
+        None
+    }
+}
+
+/// The hint of an entry, or the empty text.
+pub(super) fn hint(entry: &Entry) -> String {
+    entry.content.hint.as_ref().map(|hint| hint.as_str().to_owned()).unwrap_or_default()
+}
+
+/// The own bundle, which is never sent empty: clients take that for a broken message.
+fn own_bundle(entitlement: &Entitlement) -> Result<&Arc<PreparedBundle>, WorkloadError> {
+    let own = entitlement.snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
+    if own.x509_der().is_empty() { Err(WorkloadError::NoAuthority) } else { Ok(own) }
+}
+
+/// The foreign bundles that have an X.509 authority. One without is left out, as clients take an
+/// empty value for a broken message.
+fn federated(entitlement: &Entitlement) -> BTreeMap<String, Vec<u8>> {
+    entitlement
+        .snapshot
+        .federated(&entitlement.entries)
+        .filter(|bundle| !bundle.x509_der().is_empty())
+        .map(|bundle| (bundle.trust_domain().id().to_string(), bundle.x509_der().to_vec()))
+        .collect()
+}
