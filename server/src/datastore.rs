@@ -15,8 +15,10 @@ use thiserror::Error;
 
 pub use self::record::{JoinToken, NewSerial, Node, TokenHash};
 
+mod document;
 pub mod memory;
 mod record;
+pub mod sqlite;
 
 /// How often the store was written to. It grows by one with each commit.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -178,3 +180,6 @@ impl fmt::Display for Revision {
         fmt::Display::fmt(&self.0, f)
     }
 }
+
+#[cfg(test)]
+mod suite;

@@ -131,3 +131,25 @@ impl State {
         Ok(self.log.iter().filter(|commit| commit.revision > revision).cloned().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datastore::suite::{self, Fixture};
+
+    struct Memory;
+
+    impl Fixture for Memory {
+        type Store = MemoryDatastore;
+
+        async fn open(&self) -> MemoryDatastore {
+            MemoryDatastore::new()
+        }
+
+        async fn reopen(&self, store: MemoryDatastore) -> MemoryDatastore {
+            store
+        }
+    }
+
+    suite::tests!(Memory);
+}
