@@ -1,3 +1,5 @@
+//! Each value has one encoding.
+
 use super::*;
 
 #[track_caller]

@@ -1,3 +1,5 @@
+//! Keys sign, are read, are refused, and are kept.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -1,3 +1,5 @@
+//! Handshakes over a pipe, in virtual time.
+
 use std::time::{Duration, SystemTime};
 
 use rustls::ProtocolVersion;

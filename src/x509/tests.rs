@@ -1,3 +1,5 @@
+//! What all of X.509 shares.
+
 use super::*;
 
 #[test]

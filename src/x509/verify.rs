@@ -320,3 +320,6 @@ fn refusal(error: &webpki::Error) -> PeerError {
         PeerError::NoPathToAuthority
     }
 }
+
+#[cfg(test)]
+mod tests;

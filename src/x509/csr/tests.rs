@@ -1,3 +1,5 @@
+//! Requests of ours, of other tools, and of attackers.
+
 use super::*;
 use crate::keys::{KeyAlgorithm, PrivateKey};
 use crate::x509::Subject;

@@ -1,3 +1,5 @@
+//! The profiles of what is made.
+
 use std::collections::HashSet;
 
 use super::*;

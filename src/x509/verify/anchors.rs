@@ -74,16 +74,18 @@ impl AnchorSet {
     /// The anchors of one trust domain alone.
     #[must_use]
     pub fn of(trust_domain: TrustDomain, anchors: Anchors) -> Self {
-        Self(BTreeMap::from([(trust_domain, Arc::new(anchors))]))
+        Self::of_many([(trust_domain, anchors)])
+    }
+
+    /// The anchors of several trust domains.
+    pub fn of_many(all: impl IntoIterator<Item = (TrustDomain, Anchors)>) -> Self {
+        Self(all.into_iter().map(|(name, anchors)| (name, Arc::new(anchors))).collect())
     }
 
     /// The anchors of each bundle.
     #[must_use]
     pub fn from_bundles(bundles: &Bundles) -> Self {
-        let anchors = |(name, bundle): (&TrustDomain, &Arc<Bundle>)| {
-            (name.clone(), Arc::new(Anchors::from(&**bundle)))
-        };
-        Self(bundles.iter().map(anchors).collect())
+        Self::of_many(bundles.iter().map(|(name, bundle)| (name.clone(), (&**bundle).into())))
     }
 
     /// The anchors of this trust domain; none if there is no bundle for it.
