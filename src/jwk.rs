@@ -1,13 +1,14 @@
 //! Trust bundles as documents: JWK sets (SPIFFE Trust Domain and Bundle 4) and PEM.
 //!
-//! [`write`] makes what bundle endpoints publish and workloads get, [`parse`] reads what other
-//! trust domains publish, [`pem`] is for files. None of them fetches or stores anything.
+//! [`mod@write`] makes what bundle endpoints publish and workloads get, [`parse`] and [`map`] read what
+//! other trust domains publish, [`pem`] is for files. None of them fetches or stores anything.
 
 use std::time::Duration;
 
 use crate::json::Limits;
 
 mod authority;
+pub mod map;
 pub mod parse;
 pub mod pem;
 pub mod write;

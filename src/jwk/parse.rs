@@ -134,7 +134,15 @@ pub fn bundle_document(
     now: SystemTime,
 ) -> Result<ParsedBundle, DocumentError> {
     let document = json::parse_object(document, &LIMITS).map_err(DocumentError::Json)?;
-    let document = document.ok_or(DocumentError::NotAnObject)?;
+    read(trust_domain, &document.ok_or(DocumentError::NotAnObject)?, now)
+}
+
+/// Reads a bundle document that is JSON already.
+pub(super) fn read(
+    trust_domain: TrustDomain,
+    document: &Object,
+    now: SystemTime,
+) -> Result<ParsedBundle, DocumentError> {
     let keys = document.get("keys").and_then(Json::as_array).ok_or(DocumentError::NoKeys)?;
 
     let mut bundle = Bundle::empty(trust_domain);
@@ -157,7 +165,7 @@ pub fn bundle_document(
     Ok(ParsedBundle { bundle: reading.bundle, skipped })
 }
 
-fn refresh_hint(hint: &Json) -> Option<Duration> {
+pub(super) fn refresh_hint(hint: &Json) -> Option<Duration> {
     let seconds = hint.as_number().and_then(Number::as_u64).filter(|seconds| *seconds > 0)?;
     Some(Duration::from_secs(seconds).min(MAX_REFRESH))
 }
