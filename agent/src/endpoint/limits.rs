@@ -233,6 +233,37 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_uses_up_nothing() {
+        let budget = Budget::new(LIMITS);
+        let [a, b] = [budget.connection(1).unwrap(), budget.connection(1).unwrap()];
+        let other = budget.connection(2).unwrap();
+        for _ in 0..5 {
+            assert!(budget.connection(2).is_err());
+        }
+        drop(b);
+        let _last = budget.connection(2).unwrap();
+        let [_c, d] = [a.request().unwrap(), a.request().unwrap()];
+        let _e = other.request().unwrap();
+        for _ in 0..5 {
+            assert!(other.request().is_err());
+        }
+        drop(d);
+        other.request().unwrap();
+    }
+
+    #[test]
+    fn a_count_that_ends_late_takes_no_other_with_it() {
+        let budget = Budget::new(LIMITS);
+        let old = budget.connection(1).unwrap();
+        budget.users().clear();
+        let new = budget.connection(1).unwrap();
+        drop(old);
+        assert_eq!(budget.users().len(), 1);
+        drop(new);
+        assert!(budget.users().is_empty());
+    }
+
+    #[test]
     fn what_was_refused_or_given_back_leaves_no_trace() {
         let budget = Budget::new(LIMITS);
         for _ in 0..10 {

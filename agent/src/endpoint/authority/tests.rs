@@ -210,6 +210,10 @@ fn a_header_list_beyond_the_limit_becomes_a_request_that_is_refused() {
     // One octet each that stands for four thousand.
     let bomb = [literal(0x40, "a", &"b".repeat(4000)), vec![0xbe; 12_000]].concat();
     check(&[headers(4, &bomb)], &[refused]);
+    let mut out = BytesMut::new();
+    let sent = [PREFACE, &SETTINGS, &headers(4, &bomb)].concat();
+    Filter::default().push(&sent, &mut out).unwrap();
+    assert!(out.capacity() < 4 * MAX_HEADER_LIST, "{}", out.capacity());
 }
 
 /// The table follows a block even where the block is refused.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use crate::endpoint::authority::PREFACE;
 use crate::endpoint::hpack::{Decoder, Field, Known};
@@ -49,13 +51,18 @@ pub(super) struct Client {
     io: UnixStream,
     input: BytesMut,
     decoder: Decoder,
+    /// The server said that it takes no more requests.
+    pub(super) told_to_go: bool,
+    /// How long the server may keep silent before the test fails.
+    pub(super) patience: Duration,
 }
 
 impl Client {
     /// A connection on which nothing was sent.
     pub(super) async fn silent(path: &Path) -> Self {
         let io = UnixStream::connect(path).await.unwrap();
-        Self { io, input: BytesMut::new(), decoder: Decoder::default() }
+        let (input, decoder) = Default::default();
+        Self { io, input, decoder, told_to_go: false, patience: Duration::from_secs(60) }
     }
 
     /// A connection that is ready for requests.
@@ -81,7 +88,10 @@ impl Client {
                 DATA => return Event::Data { stream, payload },
                 HEADERS => return Event::Headers { stream, fields: self.fields(&payload) },
                 RESET => return Event::Reset { stream, code: code(0) },
-                GOAWAY => return Event::GoAway { code: code(4) },
+                GOAWAY => {
+                    self.told_to_go = true;
+                    return Event::GoAway { code: code(4) };
+                }
                 PING if flags == 0 => self.send(&frame(PING, 1, 0, &payload)).await,
                 _ => {}
             }
@@ -121,7 +131,8 @@ impl Client {
 
     async fn frame(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
         while self.input.len() < 9 || self.input.len() < 9 + self.length() {
-            if self.io.read_buf(&mut self.input).await.unwrap_or_default() == 0 {
+            let read = timeout(self.patience, self.io.read_buf(&mut self.input)).await;
+            if read.expect("the server is silent").unwrap_or_default() == 0 {
                 return None;
             }
         }
