@@ -80,16 +80,7 @@ impl Chain {
 
     /// Reads DER certificates written one after the other, as the Workload API carries them.
     pub fn from_concatenated(der: &[u8]) -> Result<Self, ChainError> {
-        let mut reader = Reader::new(der);
-        let mut certificates = Vec::new();
-        while !reader.is_empty() {
-            if certificates.len() == MAX_CHAIN_LENGTH {
-                return Err(ChainError::TooLong);
-            }
-            let element = reader.element().map_err(|_malformed| ChainError::Encoding)?;
-            certificates.push(CertificateDer::from(element.raw.to_vec()));
-        }
-        Self::new(certificates)
+        Self::new(split_certificates(der, MAX_CHAIN_LENGTH)?)
     }
 
     /// Reads the certificates of a PEM text and ignores its other sections.
@@ -188,6 +179,24 @@ impl X509Svid {
     pub fn authority_key_id(&self) -> Option<&str> {
         self.authority_key_id.as_deref()
     }
+}
+
+/// Takes DER certificates apart that stand back to back, as the Workload API sends them; at most
+/// `limit`.
+pub fn split_certificates(
+    der: &[u8],
+    limit: usize,
+) -> Result<Vec<CertificateDer<'static>>, ChainError> {
+    let mut reader = Reader::new(der);
+    let mut certificates = Vec::new();
+    while !reader.is_empty() {
+        if certificates.len() == limit {
+            return Err(ChainError::TooLong);
+        }
+        let element = reader.element().map_err(|_malformed| ChainError::Encoding)?;
+        certificates.push(CertificateDer::from(element.raw.to_vec()));
+    }
+    Ok(certificates)
 }
 
 /// DER as a PEM section (RFC 7468) with this label.

@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod attest;
+pub mod cli;
 pub mod endpoint;
 pub mod identity;
 pub mod peer;

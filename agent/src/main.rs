@@ -1,3 +1,7 @@
-//! Entry point.
+//! The agent's executable.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    steeple_agent::cli::main()
+}

@@ -1,0 +1,43 @@
+//! `healthcheck`: whether a running agent is healthy, and if not, why.
+
+use anyhow::bail;
+use clap::Args;
+use serde_json::json;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::output::Output;
+use super::{Connection, Format};
+
+/// What `healthcheck` is told.
+#[derive(Args, Debug)]
+pub(super) struct Healthcheck {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Healthcheck {
+    pub(super) async fn run(self, output: &mut Output) -> anyhow::Result<()> {
+        let client = self.connection.connect().await?;
+        let mut health = HealthClient::new(client.channel());
+        let asked = HealthCheckRequest { service: String::new() };
+        let answer = client.answer(health.check(asked)).await?;
+        // The agent says in a header what it is about, as the message itself has no room for it.
+        let detail = answer.metadata().get("steeple-detail").and_then(|text| text.to_str().ok());
+        let detail = detail.unwrap_or("it does not say why").to_owned();
+        let healthy = answer.into_inner().status() == ServingStatus::Serving;
+        if self.format.output.is_json() {
+            output.json(&json!({ "healthy": healthy, "detail": detail }))?;
+        }
+        if !healthy {
+            bail!("the agent is unhealthy: {detail}");
+        }
+        if !self.format.output.is_json() {
+            output.line("Agent is healthy.")?;
+        }
+        Ok(())
+    }
+}
