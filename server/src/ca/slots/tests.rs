@@ -1,3 +1,5 @@
+//! When authorities are prepared and activated, in tables and in virtual time.
+
 use steeple::clock::from_unix_seconds;
 
 use super::Slot::{A, B};
