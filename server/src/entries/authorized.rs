@@ -35,7 +35,7 @@ pub fn roots(index: &EntryIndex, agent: &SpiffeId, node: &SelectorSet) -> Vec<Sp
     let aliases = index.aliases_of(node).map(|alias| &alias.content.spiffe_id);
     let mut roots: Vec<_> = std::iter::once(agent)
         .chain(aliases)
-        .filter(|id| !index.children(id).is_empty())
+        .filter(|id| !id.is_server() && !index.children(id).is_empty())
         .cloned()
         .collect();
     roots.sort_unstable();

@@ -1,13 +1,25 @@
-//! What the registry promises, over a datastore in memory.
+//! What the registry promises, over datastores in memory that can be made to fail.
 
+use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::time::SystemTime;
 
+use futures_util::future::BoxFuture;
 use steeple::clock::from_unix_seconds;
 use steeple::entry::EntryContent;
+use tokio::sync::Semaphore;
 
-use super::entries::{EntryUpdate, EntryWriteError};
+use super::entries::EntryWriteError;
 use super::*;
 use crate::datastore::memory::MemoryDatastore;
+use crate::datastore::{Change, Commit, Stored};
+
+mod authorized;
+mod bundles;
+mod entries;
+mod lists;
+mod nodes;
+mod writer;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -15,12 +27,20 @@ fn now() -> SystemTime {
     from_unix_seconds(NOW)
 }
 
+fn td() -> TrustDomain {
+    name("td")
+}
+
+fn name(name: &str) -> TrustDomain {
+    TrustDomain::parse(name).unwrap()
+}
+
 fn id(path: &str) -> SpiffeId {
     SpiffeId::new(&td(), path).unwrap()
 }
 
-fn td() -> TrustDomain {
-    TrustDomain::parse("td").unwrap()
+fn entry_id(text: &str) -> EntryId {
+    EntryId::new(text).unwrap()
 }
 
 fn content(spiffe_id: &str, parent_id: &str, selectors: &[&str]) -> EntryContent {
@@ -42,55 +62,102 @@ fn content(spiffe_id: &str, parent_id: &str, selectors: &[&str]) -> EntryContent
     }
 }
 
-async fn open(datastore: &Arc<MemoryDatastore>) -> Registry {
-    Registry::open(td(), Arc::clone(datastore) as Arc<dyn Datastore>, &Tasks::new()).await.unwrap()
-}
-
-#[tokio::test]
-async fn a_batch_has_one_result_for_each_item_and_never_half_of_one() {
-    let datastore = Arc::new(MemoryDatastore::new());
-    let registry = open(&datastore).await;
-    let mut items: Vec<_> = (0..500)
-        .map(|n| (None, content(&format!("/w{n}"), "/spire/agent/a", &["unix:uid:1"])))
-        .collect();
-    items[17].1.federates_with.insert(TrustDomain::parse("other").unwrap());
-    items[400].1 = items[3].1.clone();
-    let results = registry.create_entries(items, now()).await;
-
-    assert_eq!(results.len(), 500);
-    for (n, result) in results.iter().enumerate() {
-        match (n, result) {
-            (17, Err(EntryWriteError::NoFederatedBundle(name))) => {
-                assert_eq!(name.as_str(), "other")
-            }
-            (400, Err(EntryWriteError::Similar(entry))) => {
-                assert_eq!(entry.id, results[3].as_ref().unwrap().id);
-            }
-            (_, Ok(entry)) => assert_eq!(registry.entry(&entry.id).as_ref(), Some(entry)),
-            (_, Err(error)) => panic!("{n}: {error}"),
-        }
+fn node(path: &str, selectors: &[&str]) -> Node {
+    Node {
+        id: id(path),
+        attestation_type: "x509pop".into(),
+        serial: Some("1".into()),
+        not_after: NOW + 3_600,
+        new_serial: None,
+        selectors: selectors.iter().map(|text| text.parse().unwrap()).collect(),
+        can_reattest: true,
+        agent_version: String::new(),
     }
-    assert_eq!(registry.count_entries(&EntryFilter::default()), 498);
-    assert_eq!(registry.revision(), Revision(1));
-    assert_eq!(datastore.load().await.unwrap().entries.len(), 498);
-    assert_eq!(registry.authorized(&id("/spire/agent/a")).entries().len(), 498);
 }
 
-#[tokio::test]
-async fn an_update_counts_revisions_and_can_insist_on_one() {
-    let registry = open(&Arc::new(MemoryDatastore::new())).await;
-    let created = registry.create_entries(vec![(None, content("/w", "/p", &["a:1"]))], now()).await;
-    let entry = created[0].as_ref().unwrap().clone();
-    let update = |expected_revision, admin| EntryUpdate {
-        id: entry.id.clone(),
-        expected_revision,
-        change: Box::new(move |content| content.admin = admin),
-    };
-    let results = registry
-        .update_entries(vec![update(Some(0), true), update(Some(0), false), update(None, true)])
-        .await;
-    assert_eq!(results[0].as_ref().unwrap().revision, 1);
-    assert!(matches!(results[1], Err(EntryWriteError::Revision { found: 1 })));
-    assert_eq!(results[2].as_ref().unwrap().revision, 1, "nothing changed");
-    assert!(registry.is_admin(&id("/w")));
+async fn open(datastore: &Arc<Flaky>) -> Registry {
+    open_with(datastore, &Tasks::new()).await
+}
+
+async fn open_with(datastore: &Arc<Flaky>, tasks: &Tasks) -> Registry {
+    let datastore: Arc<dyn Datastore> = Arc::clone(datastore) as _;
+    Registry::open(td(), datastore, tasks).await.unwrap()
+}
+
+async fn empty() -> Registry {
+    open(&Flaky::new()).await
+}
+
+async fn create(
+    registry: &Registry,
+    id: &str,
+    content: EntryContent,
+) -> Result<Arc<Entry>, EntryWriteError> {
+    let mut results = registry.create_entries(vec![(Some(entry_id(id)), content)], now()).await;
+    assert_eq!(results.len(), 1);
+    results.remove(0)
+}
+
+/// A datastore in memory that fails as told.
+#[derive(Debug)]
+struct Flaky {
+    inner: MemoryDatastore,
+    failures: Mutex<VecDeque<Fault>>,
+    /// One permit is needed for each commit.
+    gate: Semaphore,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Nothing is written.
+    Refuse,
+    /// All is written, but who wrote is told otherwise.
+    WriteAndDeny,
+}
+
+impl Flaky {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryDatastore::new(),
+            failures: Mutex::default(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        })
+    }
+
+    fn fail(&self, how: Fault) {
+        self.failures.lock().unwrap().push_back(how);
+    }
+}
+
+impl Datastore for Flaky {
+    fn load(&self) -> BoxFuture<'_, Result<Stored, DatastoreError>> {
+        self.inner.load()
+    }
+
+    fn commit<'a>(
+        &'a self,
+        base: Revision,
+        changes: &'a [Change],
+    ) -> BoxFuture<'a, Result<Revision, DatastoreError>> {
+        Box::pin(async move {
+            self.gate.acquire().await.unwrap().forget();
+            let fault = self.failures.lock().unwrap().pop_front();
+            let full = DatastoreError::Full("disk".into());
+            match fault {
+                None => self.inner.commit(base, changes).await,
+                Some(Fault::Refuse) => Err(full),
+                Some(Fault::WriteAndDeny) => {
+                    self.inner.commit(base, changes).await?;
+                    Err(full)
+                }
+            }
+        })
+    }
+
+    fn changes_since(
+        &self,
+        revision: Revision,
+    ) -> BoxFuture<'_, Result<Vec<Commit>, DatastoreError>> {
+        self.inner.changes_since(revision)
+    }
 }
