@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
+use sqlx::AssertSqlSafe;
 use steeple::entry::Entry;
 use tempfile::TempDir;
 
@@ -89,14 +90,23 @@ async fn an_operator_sees_columns() {
     let fixture = Sqlite::new();
     let path = stored(&fixture).await;
     let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
-    let row: (String, String, String, i64) =
-        sqlx::query_as("SELECT key, spiffe_id, parent_id, revision FROM entries")
+    let row: (String, String, String, i64, String) =
+        sqlx::query_as("SELECT id, spiffe_id, selectors, revision, created_at FROM show_entries")
             .fetch_one(&mut connection)
             .await
             .unwrap();
-    let expected =
-        ("entry-000000", "spiffe://td/workload/0", "spiffe://td/spire/agent/join_token/x");
-    assert_eq!((row.0.as_str(), row.1.as_str(), row.2.as_str()), expected);
+    let expected = (
+        "entry-000000".into(),
+        "spiffe://td/workload/0".into(),
+        r#"["unix:gid:7","unix:uid:0"]"#.into(),
+        0,
+        "2023-11-14 22:13:20".into(),
+    );
+    assert_eq!(row, expected);
+    for view in ["show_nodes", "show_bundles", "show_join_tokens"] {
+        let sql = AssertSqlSafe(format!("SELECT * FROM {view}"));
+        assert!(sqlx::query(sql).fetch_all(&mut connection).await.unwrap().is_empty());
+    }
 }
 
 #[tokio::test]
@@ -198,7 +208,7 @@ async fn damage_is_found() {
 #[tokio::test]
 async fn a_document_that_makes_no_sense_is_damage() {
     for sql in [
-        "UPDATE entries SET document = '[]'",
+        "UPDATE entries SET document = '{'",
         "UPDATE entries SET document = json_set(document, '$.later', 1)",
         "UPDATE entries SET document = json_set(document, '$.spiffe_id', 'spiffe://TD/x')",
         "UPDATE entries SET document = json_remove(document, '$.selectors')",

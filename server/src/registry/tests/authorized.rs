@@ -26,6 +26,8 @@ fn ids(registry: &Registry, agent: &str) -> String {
 #[tokio::test]
 async fn an_agent_gets_what_is_below_it_and_below_its_aliases() {
     let registry = with(&[
+        ("0", "/more", "/spire/server", &["n:1", "n:3"]),
+        ("1", "/in-more", "/more", &["u:1"]),
         ("a", "/w", A, &["u:1"]),
         ("b", "/below-w", "/w", &["u:1"]),
         ("c", "/cluster", "/spire/server", &["n:1"]),
@@ -109,7 +111,8 @@ async fn through_any_history_the_answer_is_that_of_the_definition() {
         let selector = format!("n:{}", below(4));
         match pick {
             0..=4 => {
-                let content = content(spiffe_id.path(), parent_id.path(), &[&selector]);
+                let second = format!("n:{}", below(4));
+                let content = content(spiffe_id.path(), parent_id.path(), &[&selector, &second]);
                 drop(create(&registry, name.as_str(), content).await);
             }
             5..=7 => {
