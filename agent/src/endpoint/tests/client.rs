@@ -24,6 +24,12 @@ pub(super) const CONTINUATION: u8 = 9;
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
 
+// How HTTP/2 calls its errors.
+pub(super) const PROTOCOL_ERROR: u32 = 1;
+pub(super) const FRAME_SIZE_ERROR: u32 = 6;
+pub(super) const REFUSED_STREAM: u32 = 7;
+pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
+
 pub(super) const FETCH: &str = "/SpiffeWorkloadAPI/FetchJWTSVID";
 pub(super) const WATCH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 
