@@ -1,3 +1,133 @@
-//! The server's front.
+//! The server's front: listeners, who calls, what they may, and the RPCs.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use steeple::clock::Clock;
+use steeple::convert::selectors_from_proto;
+use steeple::selector::SelectorSet;
+use steeple_proto::spire::api::server::agent::v1::agent_server::AgentServer;
+use steeple_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
+use steeple_proto::spire::api::server::entry::v1::entry_server::EntryServer;
+use steeple_proto::spire::api::types;
+use steeple_proto::spire::api::types::selector_match::MatchBehavior;
+use tokio::time::Instant;
+use tonic::service::Routes;
+use tonic::{Request, Status};
+use tracing::error;
+
+use self::caller::{Admitted, Peer};
+use self::error::ApiError;
+use self::limits::{Limited, Limits};
+use crate::audit::Audit;
+use crate::audit::event::{self, Event};
+use crate::entries::filter::Match;
+use crate::node_attest::NodeAttestor;
+use crate::registry::Registry;
+
+mod agent;
+mod bundle;
+pub mod caller;
+pub mod connection;
+mod entry;
+pub mod error;
+pub mod guard;
 pub mod limits;
+pub mod listener;
+pub mod socket;
+
+/// What the handlers work with.
+#[derive(Debug)]
+pub struct Deps {
+    /// Entries, agents and bundles.
+    pub registry: Registry,
+    /// The audit log.
+    pub audit: Arc<Audit>,
+    /// The methods of node attestation, by name.
+    pub attestors: BTreeMap<&'static str, Arc<dyn NodeAttestor>>,
+    /// How often an address may ask.
+    pub limits: Limits,
+    /// When it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The services that exist on the network and on the admin socket.
+#[must_use]
+pub fn routes(deps: &Arc<Deps>) -> Routes {
+    let mut routes = Routes::builder();
+    routes
+        .add_service(AgentServer::new(agent::AgentService(Arc::clone(deps))))
+        .add_service(BundleServer::new(bundle::BundleService(Arc::clone(deps))))
+        .add_service(EntryServer::new(entry::EntryService(Arc::clone(deps))));
+    routes.routes().prepare()
+}
+
+impl Deps {
+    /// Takes `cost` out of what the caller may ask.
+    fn charge<T>(&self, request: &Request<T>, limited: Limited, cost: u32) -> Result<(), ApiError> {
+        let source = admitted(request)?.caller.source();
+        Ok(self.limits.charge(source, limited, cost, Instant::now())?)
+    }
+
+    /// Records what was done already. That it cannot be recorded undoes nothing, so it is logged.
+    async fn record_done(&self, caller: &event::Caller, events: impl IntoIterator<Item = Event>) {
+        let events: Vec<_> = events.into_iter().collect();
+        if events.is_empty() {
+            return;
+        }
+        if let Err(error) = self.audit.record(caller, &events).await {
+            error!(
+                error = &error as &dyn std::error::Error,
+                "what was done is not in the audit log"
+            );
+        }
+    }
+}
+
+/// Who calls. Only the guard lets calls through, and it always says.
+fn admitted<T>(request: &Request<T>) -> Result<&Admitted, ApiError> {
+    request.extensions().get::<Admitted>().ok_or(ApiError::Internal)
+}
+
+/// The agent that calls.
+fn agent<T>(request: &Request<T>) -> Result<&Peer, ApiError> {
+    admitted(request)?.agent().ok_or(ApiError::Internal)
+}
+
+/// The answer to what is on the wire and not served here.
+fn not_served() -> Status {
+    ApiError::Unimplemented("this server does not serve this call").into()
+}
+
+/// Does what can be read of a batch in one go. Results are in the order of items.
+async fn batch<T, U, E: Into<ApiError>>(
+    items: impl Iterator<Item = Result<T, ApiError>>,
+    act: impl AsyncFnOnce(Vec<T>) -> Vec<Result<U, E>>,
+) -> Vec<Result<U, ApiError>> {
+    let mut good = Vec::new();
+    let slots: Vec<Result<(), ApiError>> =
+        items.map(|item| item.map(|item| good.push(item))).collect();
+    let mut done = if good.is_empty() { Vec::new() } else { act(good).await }.into_iter();
+    let mut next =
+        || done.next().map_or(Err(ApiError::Internal), |result| result.map_err(Into::into));
+    slots.into_iter().map(|slot| slot.and_then(|()| next())).collect()
+}
+
+/// Reads which selectors are asked for, of which there has to be one, and how they are to match.
+fn selector_match(wanted: &types::SelectorMatch) -> Result<(SelectorSet, Match), ApiError> {
+    let field = "by_selectors";
+    if wanted.selectors.is_empty() {
+        return Err(ApiError::Invalid { field, expected: "at least one selector" });
+    }
+    let how = match MatchBehavior::try_from(wanted.r#match) {
+        Ok(MatchBehavior::MatchExact) => Match::Exact,
+        Ok(MatchBehavior::MatchSubset) => Match::Subset,
+        Ok(MatchBehavior::MatchSuperset) => Match::Superset,
+        Ok(MatchBehavior::MatchAny) => Match::Any,
+        Err(_) => return Err(ApiError::Invalid { field, expected: "a match that is known" }),
+    };
+    Ok((selectors_from_proto(&wanted.selectors)?, how))
+}
+
+#[cfg(test)]
+mod tests;

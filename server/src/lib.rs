@@ -4,6 +4,7 @@ pub mod api;
 pub mod audit;
 pub mod authz;
 pub mod ca;
+pub mod config;
 pub mod datastore;
 pub mod entries;
 pub mod node_attest;

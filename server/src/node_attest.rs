@@ -9,6 +9,7 @@ use steeple::id::SpiffeId;
 use steeple::selector::SelectorSet;
 use thiserror::Error;
 
+pub mod join_token;
 pub mod path_template;
 pub mod x509pop;
 
@@ -42,6 +43,8 @@ pub trait Conversation: Send {
 pub struct Attested {
     /// Its identity as an agent.
     pub agent_id: SpiffeId,
+    /// A further name that it gets, which entries may have as their parent.
+    pub name: Option<SpiffeId>,
     /// What is known of it.
     pub selectors: SelectorSet,
     /// Whether it can prove the same again, so that it need not be renewed.

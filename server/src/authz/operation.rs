@@ -98,10 +98,11 @@ pub enum Reach {
 }
 
 impl Operation {
-    /// The operation behind a path such as `/spire.api.server.entry.v1.Entry/GetEntry`.
+    /// The operation behind a path such as `/spire.api.server.entry.v1.Entry/GetEntry`, and that
+    /// path as it stands in the table.
     #[must_use]
-    pub fn of_path(path: &str) -> Option<Self> {
-        BY_PATH.get(path).copied()
+    pub fn of_path(path: &str) -> Option<(Self, &'static str)> {
+        BY_PATH.get_key_value(path).map(|(path, operation)| (*operation, path.as_str()))
     }
 
     /// Where it can be called.

@@ -122,7 +122,8 @@ fn each_method_admits_the_classes_of_its_row_and_no_other() {
     for (row, service, methods) in EXPECTED {
         for method in *methods {
             let path = format!("/{service}/{method}");
-            let operation = Operation::of_path(&path).expect(&path);
+            let (operation, name) = Operation::of_path(&path).expect(&path);
+            assert_eq!(name, path);
             let found: String = COLUMNS
                 .iter()
                 .map(|caller| match permits(*caller, operation) {

@@ -102,7 +102,7 @@ impl X509Pop {
             .collect::<Result<Vec<_>, _>>()
             .or(Err(AttestError::TooLong("a name in the certificate")))?;
         let selectors = SelectorSet::from_iter(selectors);
-        Ok(Attested { agent_id, selectors, can_reattest: true })
+        Ok(Attested { agent_id, name: None, selectors, can_reattest: true })
     }
 }
 

@@ -1,0 +1,106 @@
+//! Who is at the other end of a connection. Found out once, when it is accepted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use steeple::id::SpiffeId;
+
+use super::limits::Source;
+use crate::audit::event;
+use crate::authz::Class;
+
+/// The other end of a connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Caller {
+    /// A process on this machine, through the admin socket.
+    Local(Process),
+    /// Somebody on the network who showed no certificate.
+    Anonymous(SocketAddr),
+    /// Somebody on the network whose certificate was verified.
+    Peer(Peer),
+}
+
+/// A process, as the kernel knew it when it connected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Process {
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+    /// Its ID, unless it is of a place where ours mean nothing.
+    pub pid: Option<i32>,
+}
+
+/// Somebody with a verified certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peer {
+    /// Whom it names.
+    pub id: SpiffeId,
+    /// Its serial number in decimal.
+    pub serial: String,
+    /// When it expires, in seconds since 1970.
+    pub not_after: i64,
+    /// Where its holder is.
+    pub address: SocketAddr,
+}
+
+/// A caller that was let in for the call at hand. Handlers find it in the extensions of a request,
+/// where only the guard puts it.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// Who calls.
+    pub caller: Arc<Caller>,
+    /// As what.
+    pub class: Class,
+}
+
+impl Caller {
+    /// Where calls come from, as far as limits go.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        match self {
+            Self::Local(_) => Source::Local,
+            Self::Anonymous(address) | Self::Peer(Peer { address, .. }) => {
+                Source::Address(address.ip())
+            }
+        }
+    }
+}
+
+impl Admitted {
+    /// The agent that calls, if it was let in as one.
+    #[must_use]
+    pub fn agent(&self) -> Option<&Peer> {
+        match (&*self.caller, self.class) {
+            (Caller::Peer(peer), Class::Agent) => Some(peer),
+            (Caller::Peer(_), Class::Local | Class::Admin | Class::Downstream | Class::Any)
+            | (Caller::Local(_) | Caller::Anonymous(_), _) => None,
+        }
+    }
+
+    /// The caller as the audit log has it.
+    #[must_use]
+    pub fn for_audit(&self) -> event::Caller {
+        audit_caller(&self.caller, Some(self.class))
+    }
+}
+
+/// A caller as the audit log has it; `class` is `None` for one that was refused.
+#[must_use]
+pub fn audit_caller(caller: &Caller, class: Option<Class>) -> event::Caller {
+    match caller {
+        Caller::Local(Process { uid, gid, pid }) => {
+            event::Caller::Local { uid: *uid, gid: *gid, pid: *pid }
+        }
+        Caller::Anonymous(address) => event::Caller::Anonymous { address: *address },
+        Caller::Peer(Peer { id, address, .. }) => {
+            let (id, address) = (id.clone(), *address);
+            match class {
+                Some(Class::Admin) => event::Caller::Admin { id, address },
+                Some(Class::Agent) => event::Caller::Agent { id, address },
+                Some(Class::Downstream) => event::Caller::Downstream { id, address },
+                Some(Class::Local | Class::Any) | None => event::Caller::Other { id, address },
+            }
+        }
+    }
+}

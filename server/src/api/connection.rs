@@ -1,0 +1,78 @@
+//! Serves HTTP/2 on one connection, within bounds, until it is old or the server stops.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use steeple::backoff::random_fraction;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::ServiceExt as _;
+use tracing::debug;
+
+use super::guard::Guard;
+
+/// How long a connection is used. Agents come back at once, and look their server's address up
+/// again.
+const AGE: Duration = Duration::from_secs(180);
+
+/// How long calls may go on after a connection was told to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The most calls at one time on one connection.
+const MAX_STREAMS: u32 = 100;
+
+/// The most bytes of headers of one call.
+const MAX_HEADERS: u32 = 16 * 1024;
+
+/// How much a caller may send ahead of the server: on one call, and on all.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// How often a silent caller is asked whether it is still there, and how long it may take to say.
+const PING: Duration = Duration::from_secs(60);
+const PONG: Duration = Duration::from_secs(20);
+
+/// Serves the calls of one caller.
+pub async fn serve<S>(stream: S, guard: Guard<Routes>, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = guard.map_request(|request: http::Request<_>| request.map(Body::new));
+    let connection =
+        http().serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return log(ended),
+        () = tokio::time::sleep(AGE.mul_f64(0.9 + 0.2 * random_fraction())) => {}
+        () = stop.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    match tokio::time::timeout(GRACE, connection).await {
+        Ok(ended) => log(ended),
+        Err(_) => debug!("calls cut off, as their connection had to end"),
+    }
+}
+
+fn http() -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG);
+    http
+}
+
+fn log(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        debug!(error = &error as &dyn std::error::Error, "connection failed");
+    }
+}

@@ -1,0 +1,275 @@
+//! Errors become gRPC statuses here and nowhere else. A status tells the caller what to do about
+//! it; what happened inside is logged.
+
+use std::error::Error as _;
+
+use prost::Message as _;
+use prost_types::Any;
+use steeple::convert::ConvertError;
+use steeple::x509::csr::CsrError;
+use steeple_proto::google::rpc;
+use steeple_proto::spire::api::types;
+use steeple_proto::spire::api::types::permission_denied_details::Reason;
+use thiserror::Error;
+use tonic::{Code, Status};
+use tracing::error;
+
+use super::limits::Exceeded;
+use crate::authz::agent_status::AgentRefusal;
+use crate::node_attest::AttestError;
+use crate::registry::bundles::BundleWriteError;
+use crate::registry::entries::EntryWriteError;
+use crate::registry::list::PageError;
+use crate::registry::nodes::NodeWriteError;
+use crate::registry::tokens::TokenError;
+use crate::registry::writer::WriteError;
+
+/// Why a call, or one item of it, was not done.
+#[derive(Clone, Debug, Error)]
+pub enum ApiError {
+    /// A field has something that will not do.
+    #[error("{field}: {expected}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// A field cannot be read.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    /// An agent's ID is not one.
+    #[error("invalid agent ID: {0}")]
+    AgentId(&'static str),
+    /// A CSR is malformed, or not signed by its key.
+    #[error("invalid CSR: {0}")]
+    Csr(#[from] CsrError),
+    /// There is no such page.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// There is no such entry.
+    #[error("entry not found")]
+    NoEntry,
+    /// The entry is not among those of the agent.
+    #[error("entry not found or not authorized")]
+    NotYourEntry,
+    /// There is no such agent.
+    #[error("agent not found")]
+    NoAgent,
+    /// There is no such bundle.
+    #[error("bundle not found")]
+    NoBundle,
+    /// An entry was not written.
+    #[error(transparent)]
+    Entry(#[from] EntryWriteError),
+    /// An agent's record was not written.
+    #[error(transparent)]
+    Node(#[from] NodeWriteError),
+    /// A join token was not written.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A bundle was not written.
+    #[error(transparent)]
+    Bundle(#[from] BundleWriteError),
+    /// Something else was not written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A node was not attested.
+    #[error("failed to attest: {0}")]
+    Attest(#[from] AttestError),
+    /// There is no such method of attestation here.
+    #[error("attestation type {0:?} is not configured on this server")]
+    UnknownAttestor(String),
+    /// The node is banned.
+    #[error("failed to attest: agent is banned")]
+    BannedNode,
+    /// The agent can attest again, and has to.
+    #[error("agent must reattest instead of renew")]
+    MustReattest,
+    /// The caller may not do this.
+    #[error("authorization denied for method {method}")]
+    Denied {
+        /// The full name of the method.
+        method: &'static str,
+        /// What is wrong with the caller, if it is an agent.
+        reason: Option<AgentRefusal>,
+    },
+    /// The caller has to wait.
+    #[error(transparent)]
+    Limited(#[from] Exceeded),
+    /// Nothing signs or records at the moment.
+    #[error("{0}")]
+    Unavailable(&'static str),
+    /// The call is known and not served.
+    #[error("{0}")]
+    Unimplemented(&'static str),
+    /// The caller took too long.
+    #[error("{0}")]
+    TooSlow(&'static str),
+    /// Something is wrong with the server.
+    #[error("internal error; the server's log says more")]
+    Internal,
+}
+
+impl ApiError {
+    /// The status code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Invalid { .. }
+            | Self::Convert(_)
+            | Self::AgentId(_)
+            | Self::Csr(_)
+            | Self::Page(_) => Code::InvalidArgument,
+            Self::NoEntry | Self::NotYourEntry | Self::NoAgent | Self::NoBundle => Code::NotFound,
+            Self::Entry(error) => entry_code(error),
+            Self::Node(error) => node_code(error),
+            Self::Token(error) => token_code(error),
+            Self::Bundle(error) => bundle_code(error),
+            Self::Write(_) | Self::Unavailable(_) => Code::Unavailable,
+            Self::Attest(error) => attest_code(error),
+            Self::UnknownAttestor(_) => Code::FailedPrecondition,
+            Self::BannedNode | Self::MustReattest | Self::Denied { .. } => Code::PermissionDenied,
+            Self::Limited(_) => Code::ResourceExhausted,
+            Self::Unimplemented(_) => Code::Unimplemented,
+            Self::TooSlow(_) => Code::DeadlineExceeded,
+            Self::Internal => Code::Internal,
+        }
+    }
+
+    /// What goes with code and message.
+    fn details(&self) -> Option<Any> {
+        match self {
+            Self::Denied { reason: Some(reason), .. } => denial(*reason),
+            Self::MustReattest => denial(AgentRefusal::MustReattest),
+            Self::BannedNode | Self::Node(NodeWriteError::Banned) => denial(AgentRefusal::Banned),
+            Self::Node(NodeWriteError::NotActive) => denial(AgentRefusal::NotActive),
+            Self::Limited(Exceeded::Wait(wait)) => {
+                let retry_delay = prost_types::Duration::try_from(*wait).ok();
+                Any::from_msg(&rpc::RetryInfo { retry_delay }).ok()
+            }
+            Self::Invalid { .. }
+            | Self::Convert(_)
+            | Self::AgentId(_)
+            | Self::Csr(_)
+            | Self::Page(_)
+            | Self::NoEntry
+            | Self::NotYourEntry
+            | Self::NoAgent
+            | Self::NoBundle
+            | Self::Entry(_)
+            | Self::Node(_)
+            | Self::Token(_)
+            | Self::Bundle(_)
+            | Self::Write(_)
+            | Self::Attest(_)
+            | Self::UnknownAttestor(_)
+            | Self::Denied { reason: None, .. }
+            | Self::Limited(Exceeded::Burst { .. })
+            | Self::Unavailable(_)
+            | Self::Unimplemented(_)
+            | Self::TooSlow(_)
+            | Self::Internal => None,
+        }
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        let (code, message) = (error.code(), error.to_string());
+        if matches!(code, Code::Internal | Code::Unavailable) {
+            error!(error = &error as &dyn std::error::Error, cause = error.source(), "call failed");
+        }
+        let Some(detail) = error.details() else {
+            return Self::new(code, message);
+        };
+        let details =
+            rpc::Status { code: code.into(), message: message.clone(), details: vec![detail] };
+        let mut status = Self::with_details(code, message, details.encode_to_vec().into());
+        if let ApiError::Limited(Exceeded::Wait(wait)) = error
+            && let Ok(value) = wait.as_millis().to_string().parse()
+        {
+            // Clients with a retry policy wait for this long (gRPC proposal A6).
+            status.metadata_mut().insert("grpc-retry-pushback-ms", value);
+        }
+        status
+    }
+}
+
+/// The status of one item of a batch.
+#[must_use]
+pub fn item_status<T>(result: &Result<T, ApiError>) -> types::Status {
+    match result {
+        Ok(_) => types::Status { code: Code::Ok.into(), message: "OK".into() },
+        Err(error) => {
+            if matches!(error.code(), Code::Internal) {
+                error!(error = error as &dyn std::error::Error, "item failed");
+            }
+            types::Status { code: error.code().into(), message: error.to_string() }
+        }
+    }
+}
+
+fn denial(reason: AgentRefusal) -> Option<Any> {
+    let reason = match reason {
+        AgentRefusal::Expired => Reason::AgentExpired,
+        AgentRefusal::NotAttested => Reason::AgentNotAttested,
+        AgentRefusal::NotActive => Reason::AgentNotActive,
+        AgentRefusal::Banned => Reason::AgentBanned,
+        AgentRefusal::MustReattest => Reason::AgentMustReattest,
+    };
+    Any::from_msg(&types::PermissionDeniedDetails { reason: reason.into() }).ok()
+}
+
+fn entry_code(error: &EntryWriteError) -> Code {
+    match error {
+        EntryWriteError::Similar(_) | EntryWriteError::IdTaken(_) => Code::AlreadyExists,
+        EntryWriteError::NotFound(_) => Code::NotFound,
+        EntryWriteError::Revision { .. } => Code::Aborted,
+        EntryWriteError::NoFederatedBundle(_) => Code::FailedPrecondition,
+        EntryWriteError::Invalid(_) => Code::InvalidArgument,
+        EntryWriteError::NotWritten(_) => Code::Unavailable,
+    }
+}
+
+fn node_code(error: &NodeWriteError) -> Code {
+    match error {
+        NodeWriteError::NotFound(_) => Code::NotFound,
+        NodeWriteError::Banned | NodeWriteError::NotActive => Code::PermissionDenied,
+        NodeWriteError::AgentVersion => Code::InvalidArgument,
+        NodeWriteError::NotWritten(_) => Code::Unavailable,
+    }
+}
+
+fn token_code(error: &TokenError) -> Code {
+    match error {
+        TokenError::Exists => Code::AlreadyExists,
+        TokenError::Unknown | TokenError::Expired => Code::InvalidArgument,
+        TokenError::NotWritten(_) => Code::Unavailable,
+    }
+}
+
+fn bundle_code(error: &BundleWriteError) -> Code {
+    match error {
+        BundleWriteError::Exists => Code::AlreadyExists,
+        BundleWriteError::NotFound => Code::NotFound,
+        BundleWriteError::InUse(_) => Code::FailedPrecondition,
+        BundleWriteError::Own => Code::InvalidArgument,
+        BundleWriteError::NotWritten(_) => Code::Unavailable,
+    }
+}
+
+fn attest_code(error: &AttestError) -> Code {
+    match error {
+        AttestError::Malformed { .. }
+        | AttestError::TooLong(_)
+        | AttestError::UnknownToken
+        | AttestError::ExpiredToken => Code::InvalidArgument,
+        AttestError::Untrusted
+        | AttestError::Unsuitable(_)
+        | AttestError::NoPossession
+        | AttestError::AgentPath(_) => Code::PermissionDenied,
+        AttestError::Gone => Code::Cancelled,
+        AttestError::Unavailable => Code::Unavailable,
+    }
+}

@@ -1,0 +1,190 @@
+//! Lets a call through to its handler, or not: the one place that asks `authz`.
+//!
+//! Each connection has a guard of its own, which knows who is at the other end. What that caller may
+//! do is looked up for every call, so that a ban counts from the next call on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::{BoxFuture, Either};
+use steeple::clock::{Clock, unix_seconds};
+use steeple::id::SpiffeId;
+use tonic::Status;
+use tonic::body::Body;
+use tower_service::Service;
+use tracing::{debug, warn};
+
+use super::caller::{Admitted, Caller, Peer, audit_caller};
+use super::error::ApiError;
+use crate::audit::Audit;
+use crate::audit::event::Event;
+use crate::authz::agent_status::{
+    AgentRefusal, Presented, Remembered, Status as AgentStatus, status,
+};
+use crate::authz::operation::{Operation, Reach};
+use crate::authz::{self, Decision, Standing, permits};
+use crate::registry::Registry;
+use crate::registry::nodes::NodeWriteError;
+
+/// What guards of all connections have in common.
+#[derive(Debug)]
+pub struct Shared {
+    /// What is known of agents and entries.
+    pub registry: Registry,
+    /// Who administers by configuration.
+    pub admin_ids: BTreeSet<SpiffeId>,
+    /// Where refusals are recorded.
+    pub audit: Arc<Audit>,
+    /// When it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The guard of one connection.
+#[derive(Clone, Debug)]
+pub struct Guard<S> {
+    inner: S,
+    caller: Arc<Caller>,
+    shared: Arc<Shared>,
+}
+
+impl<S> Guard<S> {
+    /// Lets calls of `caller` through to `inner`.
+    pub fn new(inner: S, caller: Arc<Caller>, shared: Arc<Shared>) -> Self {
+        Self { inner, caller, shared }
+    }
+}
+
+/// What is known of a caller at the moment.
+struct Found {
+    caller: authz::Caller,
+    /// Whether it is an agent that uses its new certificate for the first time.
+    promote: bool,
+}
+
+impl Shared {
+    /// Looks a caller up.
+    fn find(&self, caller: &Caller) -> Found {
+        match caller {
+            Caller::Local(_) => Found { caller: authz::Caller::Local, promote: false },
+            Caller::Anonymous(_) => Found { caller: authz::Caller::Anonymous, promote: false },
+            Caller::Peer(peer) => self.find_peer(peer),
+        }
+    }
+
+    fn find_peer(&self, peer: &Peer) -> Found {
+        let own = peer.id.trust_domain() == self.registry.trust_domain();
+        let (agent, promote) = if own && peer.id.is_agent() {
+            match self.agent_status(peer) {
+                AgentStatus::Active => (Standing::Active, false),
+                AgentStatus::Promote => (Standing::Active, true),
+                AgentStatus::Refused(reason) => (Standing::Refused(reason), false),
+            }
+        } else {
+            (Standing::NotAnAgent, false)
+        };
+        // A certificate is verified when its holder connects, and a connection may outlast it.
+        let expired = peer.not_after < unix_seconds(self.clock.now());
+        let caller = authz::Caller::Peer(authz::Peer {
+            agent,
+            admin: !expired
+                && (self.admin_ids.contains(&peer.id) || (own && self.registry.is_admin(&peer.id))),
+            downstream: !expired && own && self.registry.is_downstream(&peer.id),
+        });
+        Found { caller, promote }
+    }
+
+    fn agent_status(&self, peer: &Peer) -> AgentStatus {
+        let node = self.registry.node(&peer.id);
+        let remembered = node.as_ref().map(|node| Remembered {
+            serial: node.serial.as_deref(),
+            new_serial: node.new_serial.as_ref().map(|new| new.serial.as_str()),
+        });
+        let presented = Presented { serial: &peer.serial, not_after: peer.not_after };
+        status(presented, remembered, unix_seconds(self.clock.now()))
+    }
+
+    /// Makes the new certificate of an agent its only one.
+    async fn promote(&self, caller: &Caller, method: &'static str) -> Result<(), ApiError> {
+        let Caller::Peer(peer) = caller else { return Ok(()) };
+        match self.registry.activate_serial(peer.id.clone(), peer.serial.clone()).await {
+            Ok(_) => Ok(()),
+            // Evicted in between.
+            Err(NodeWriteError::NotFound(_)) => {
+                Err(ApiError::Denied { method, reason: Some(AgentRefusal::NotAttested) })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Records that a caller may not do what it wanted.
+    async fn refuse(
+        &self,
+        caller: &Caller,
+        method: &'static str,
+        reason: Option<AgentRefusal>,
+    ) -> Status {
+        debug!(method, ?caller, ?reason, "call refused");
+        let why = reason.map_or_else(|| "not permitted".to_owned(), |why| format!("{why:?}"));
+        let event = Event::CallRefused { method, why };
+        // The call is refused whether or not it can be recorded.
+        if let Err(error) = self.audit.record(&audit_caller(caller, None), &[event]).await {
+            warn!(error = &error as &dyn std::error::Error, "refusal not recorded");
+        }
+        ApiError::Denied { method, reason }.into()
+    }
+}
+
+impl<S> Service<http::Request<Body>> for Guard<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Self::Response, S::Error>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let (caller, shared) = (Arc::clone(&self.caller), Arc::clone(&self.shared));
+        let Some((operation, method)) = served(request.uri().path(), &caller) else {
+            let status = Status::unimplemented("unknown service or method");
+            return Either::Right(Box::pin(async move { Ok(status.into_http()) }));
+        };
+        let found = shared.find(&caller);
+        let class = match permits(found.caller, operation) {
+            Decision::Allowed(class) => class,
+            Decision::Denied(reason) => {
+                return Either::Right(Box::pin(async move {
+                    Ok(shared.refuse(&caller, method, reason).await.into_http())
+                }));
+            }
+        };
+        request.extensions_mut().insert(Admitted { caller: Arc::clone(&caller), class });
+        if !found.promote {
+            return Either::Left(self.inner.call(request));
+        }
+        let mut inner = self.inner.clone();
+        Either::Right(Box::pin(async move {
+            match shared.promote(&caller, method).await {
+                Ok(()) => inner.call(request).await,
+                Err(error) => Ok(Status::from(error).into_http()),
+            }
+        }))
+    }
+}
+
+/// The operation behind a path, if it exists where this caller came in.
+fn served(path: &str, caller: &Caller) -> Option<(Operation, &'static str)> {
+    let (operation, method) = Operation::of_path(path)?;
+    match (operation.reach(), caller) {
+        (Reach::Everywhere, _) | (Reach::AdminSocket, Caller::Local(_)) => {
+            Some((operation, method))
+        }
+        (Reach::AdminSocket, Caller::Anonymous(_) | Caller::Peer(_)) => None,
+    }
+}

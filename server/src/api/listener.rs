@@ -1,0 +1,201 @@
+//! Accepts agents and remote administrators on TCP, by mutual TLS.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use steeple::clock::unix_seconds;
+use steeple::tasks::Tasks;
+use steeple::tls::{Accepted, Acceptor};
+use steeple::x509::verify::VerifiedPeer;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tracing::{debug, info_span, warn};
+
+use super::caller::{Caller, Peer};
+use super::connection;
+use super::guard::{Guard, Shared};
+
+/// How long a client may take to its first call.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long to wait when the operating system has no room for a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bounds {
+    /// In all.
+    pub total: usize,
+    /// From one address, behind which there may be many agents.
+    pub per_address: usize,
+}
+
+/// The bounds unless a test wants others.
+pub const BOUNDS: Bounds = Bounds { total: 20_000, per_address: 2_000 };
+
+/// What accepts connections.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+    acceptor: Acceptor,
+    routes: Routes,
+    shared: Arc<Shared>,
+    places: Places,
+}
+
+/// Why a connection is not taken.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+enum Full {
+    #[error("there are too many connections")]
+    Total,
+    #[error("there are too many connections from this address")]
+    Address,
+}
+
+/// The places for connections.
+#[derive(Clone, Debug)]
+struct Places {
+    total: Arc<Semaphore>,
+    per_address: usize,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A place that a connection has. It is free again when this is dropped.
+#[derive(Debug)]
+struct Place {
+    address: IpAddr,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    _total: OwnedSemaphorePermit,
+}
+
+impl Listener {
+    /// Listens on `address`.
+    pub async fn bind(
+        address: SocketAddr,
+        acceptor: Acceptor,
+        routes: Routes,
+        shared: Arc<Shared>,
+        bounds: Bounds,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self { listener, acceptor, routes, shared, places: Places::new(bounds) })
+    }
+
+    /// Where it listens, which matters if it was told to choose a port.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts connections until told to stop. They are served by tasks of their own.
+    pub async fn run(self, tasks: Tasks, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.listener.accept() => self.accepted(accepted, &tasks).await,
+            }
+        }
+    }
+
+    async fn accepted(&self, accepted: io::Result<(TcpStream, SocketAddr)>, tasks: &Tasks) {
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "no connection accepted");
+                return tokio::time::sleep(PAUSE).await;
+            }
+        };
+        let place = match self.places.take(address.ip()) {
+            Ok(place) => place,
+            Err(full) => return warn!(%address, %full, "connection closed"),
+        };
+        // Answers are small, and each is complete when it is written.
+        if let Err(error) = stream.set_nodelay(true) {
+            return debug!(error = &error as &dyn std::error::Error, "connection lost");
+        }
+        let (acceptor, routes) = (self.acceptor.clone(), self.routes.clone());
+        let shared = Arc::clone(&self.shared);
+        tasks.spawn(info_span!("connection", %address), |stop| async move {
+            match acceptor.accept(stream).await {
+                Ok(Accepted { stream, peer }) => {
+                    let caller = Arc::new(caller(peer.as_ref(), address));
+                    let guard = Guard::new(routes, caller, shared);
+                    connection::serve(stream, guard, stop).await;
+                }
+                Err(error) => debug!(error = &error as &dyn std::error::Error, "handshake failed"),
+            }
+            drop(place);
+        });
+    }
+}
+
+impl Places {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            total: Arc::new(Semaphore::new(bounds.total)),
+            per_address: bounds.per_address,
+            taken: Arc::default(),
+        }
+    }
+
+    fn take(&self, address: IpAddr) -> Result<Place, Full> {
+        let total = Arc::clone(&self.total).try_acquire_owned().or(Err(Full::Total))?;
+        let address = address.to_canonical();
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(address).or_default();
+        if *count >= self.per_address {
+            return Err(Full::Address);
+        }
+        *count += 1;
+        Ok(Place { address, taken: Arc::clone(&self.taken), _total: total })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.address);
+            }
+        }
+    }
+}
+
+fn caller(peer: Option<&VerifiedPeer>, address: SocketAddr) -> Caller {
+    match peer {
+        None => Caller::Anonymous(address),
+        Some(peer) => Caller::Peer(Peer {
+            id: peer.spiffe_id().clone(),
+            serial: peer.serial().to_string(),
+            not_after: unix_seconds(peer.not_after()),
+            address,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_for_each_address_and_in_all() {
+        let places = Places::new(Bounds { total: 3, per_address: 2 });
+        let take = |address: &str| places.take(address.parse().unwrap());
+        let first = take("192.0.2.1").unwrap();
+        let _second = take("::ffff:192.0.2.1").unwrap();
+        assert_eq!(take("192.0.2.1").unwrap_err(), Full::Address);
+        let third = take("192.0.2.2").unwrap();
+        assert_eq!(take("192.0.2.3").unwrap_err(), Full::Total);
+        drop(first);
+        let fourth = take("192.0.2.1").unwrap();
+        drop((third, fourth));
+        assert_eq!(places.taken.lock().unwrap().len(), 1);
+    }
+}

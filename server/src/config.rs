@@ -1,0 +1,202 @@
+//! What a server is told: a TOML file becomes checked settings. Every default is here.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use steeple::config::ConfigError;
+use steeple::id::{SpiffeId, TrustDomain};
+use steeple::keys::KeyAlgorithm;
+use steeple::telemetry::{Format, Level};
+use steeple::x509::Subject;
+
+use crate::api::limits;
+use crate::audit::{self, Durability};
+
+mod home;
+mod raw;
+
+pub use home::default_data_dir;
+
+/// The trust domain of a server that was not told another. It is reserved for examples (RFC 2606).
+pub const DEFAULT_TRUST_DOMAIN: &str = "example.org";
+
+/// The port that agents expect.
+pub const DEFAULT_PORT: u16 = 8081;
+
+/// The shortest lifetime of an authority that leaves time to rotate it.
+const MIN_CA_TTL: Duration = Duration::from_secs(30);
+
+/// The longest lifetime that is accepted for anything: ten years.
+const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+
+/// The longest path of a Unix socket that the kernel takes, without the zero at its end.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// All that a server is told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// The trust domain that it serves.
+    pub trust_domain: TrustDomain,
+    /// Where it keeps what it must not forget.
+    pub data_dir: PathBuf,
+    /// Where agents reach it.
+    pub address: SocketAddr,
+    /// Where admins reach it.
+    pub socket_path: PathBuf,
+    /// Its authorities.
+    pub ca: CaConfig,
+    /// How long what they sign is valid.
+    pub ttl: TtlConfig,
+    /// The `iss` of its JWT-SVIDs.
+    pub jwt_issuer: Option<String>,
+    /// Who may administer it over the network, besides holders of entries that say so.
+    pub admin_ids: BTreeSet<SpiffeId>,
+    /// Where its keys live.
+    pub key_store: KeyStoreConfig,
+    /// Where its records live.
+    pub datastore: DatastoreConfig,
+    /// How nodes may become agents.
+    pub node_attestors: Vec<NodeAttestorConfig>,
+    /// How often one address may ask for what is expensive.
+    pub rate_limits: limits::Config,
+    /// The audit log.
+    pub audit: AuditConfig,
+    /// The diagnostic log.
+    pub log: LogConfig,
+}
+
+/// What the authorities are like.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CaConfig {
+    /// How long each lives.
+    pub ttl: Duration,
+    /// The kind of key that signs certificates.
+    pub x509_key: KeyAlgorithm,
+    /// The kind of key that signs tokens.
+    pub jwt_key: KeyAlgorithm,
+    /// What their certificates say of them.
+    pub subject: Subject,
+}
+
+/// Lifetimes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TtlConfig {
+    /// Of X.509-SVIDs whose entry does not say.
+    pub x509_svid: Duration,
+    /// Of JWT-SVIDs whose entry does not say.
+    pub jwt_svid: Duration,
+    /// Of the certificates of agents.
+    pub agent: Duration,
+}
+
+/// Where keys live.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KeyStoreConfig {
+    /// In files of a directory.
+    Directory(PathBuf),
+    /// In memory, so that every start makes new authorities.
+    Memory,
+}
+
+/// Where records live.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DatastoreConfig {
+    /// In an SQLite database.
+    Sqlite(PathBuf),
+    /// In memory, so that every start begins with nothing.
+    Memory,
+}
+
+/// A way to become an agent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NodeAttestorConfig {
+    /// With a token that an administrator made.
+    JoinToken,
+    /// With a certificate of an existing PKI.
+    X509Pop(X509PopConfig),
+}
+
+/// Settings of `x509pop`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct X509PopConfig {
+    /// The files with the CAs, in PEM.
+    pub ca_bundle_paths: Vec<PathBuf>,
+    /// The most certificates between a node's and a CA.
+    pub max_intermediates: usize,
+    /// The largest RSA key of a node, in bits.
+    pub max_rsa_bits: usize,
+    /// The path of the agents.
+    pub path: crate::node_attest::path_template::PathTemplate,
+}
+
+/// Settings of the audit log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AuditConfig {
+    /// Its file.
+    pub path: PathBuf,
+    /// What survives a loss of power.
+    pub durability: Durability,
+}
+
+/// Settings of the diagnostic log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogConfig {
+    /// How much is logged.
+    pub level: Level,
+    /// How a line looks.
+    pub format: Format,
+}
+
+impl Config {
+    /// Reads the file, or takes the defaults for everything if there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a value in it will not do.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        match path {
+            Some(path) => steeple::config::load::<raw::Config>(path)?.check(),
+            None => raw::Config::default().check(),
+        }
+    }
+
+    /// Reads settings that came from `path`.
+    ///
+    /// # Errors
+    /// A value will not do.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        steeple::config::parse::<raw::Config>(text, path)?.check()
+    }
+
+    /// Lifetimes that authorities cannot always give, with what would be kept: an authority signs
+    /// nothing beyond its own end, and is used until a sixth of its life is left.
+    #[must_use]
+    pub fn shortened_ttls(&self) -> Vec<(&'static str, Duration)> {
+        let longest = (self.ca.ttl / 6).min(Duration::from_secs(7 * 24 * 3_600));
+        [
+            ("default_x509_svid_ttl", self.ttl.x509_svid),
+            ("default_jwt_svid_ttl", self.ttl.jwt_svid),
+            ("agent_ttl", self.ttl.agent),
+        ]
+        .into_iter()
+        .filter(|(_, ttl)| *ttl > longest)
+        .map(|(key, _)| (key, longest))
+        .collect()
+    }
+}
+
+impl From<&AuditConfig> for audit::Config {
+    fn from(config: &AuditConfig) -> Self {
+        Self { path: config.path.clone(), durability: config.durability }
+    }
+}
+
+/// The admin socket of a server with this data directory, unless its configuration names another.
+#[must_use]
+pub fn socket_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("private/admin.sock")
+}
+
+#[cfg(test)]
+mod tests;

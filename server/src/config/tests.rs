@@ -1,0 +1,140 @@
+//! Files, and what is made of them.
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../deploy/server.toml");
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("server.toml"))
+}
+
+/// The example with the keys that are commented out.
+fn everything() -> String {
+    let is_name = |text: &str| {
+        !text.is_empty()
+            && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.'))
+    };
+    let is_code = |line: &str| {
+        line.split_once(" = ").is_some_and(|(key, _)| is_name(key))
+            || line.strip_prefix('[').and_then(|line| line.strip_suffix(']')).is_some_and(is_name)
+    };
+    let uncomment =
+        |line: &'static str| line.strip_prefix("# ").filter(|code| is_code(code)).unwrap_or(line);
+    EXAMPLE.lines().flat_map(|line| [uncomment(line), "\n"]).collect()
+}
+
+#[test]
+fn a_server_that_is_told_nothing_runs_on_safe_defaults() {
+    let config = parse("data_dir = '/d'").unwrap();
+    assert_eq!(config.trust_domain.as_str(), "example.org");
+    assert_eq!(config.address, "0.0.0.0:8081".parse().unwrap());
+    assert_eq!(config.socket_path, Path::new("/d/private/admin.sock"));
+    assert_eq!(config.ca.ttl, Duration::from_secs(86_400));
+    assert_eq!(
+        (config.ca.x509_key, config.ca.jwt_key),
+        (KeyAlgorithm::EcP256, KeyAlgorithm::EcP256)
+    );
+    assert_eq!(config.ttl.x509_svid, Duration::from_secs(3_600));
+    assert_eq!(config.ttl.jwt_svid, Duration::from_secs(300));
+    assert_eq!(config.ttl.agent, Duration::from_secs(4 * 3_600));
+    assert_eq!(config.key_store, KeyStoreConfig::Directory("/d/keys".into()));
+    assert_eq!(config.datastore, DatastoreConfig::Sqlite("/d/datastore.sqlite".into()));
+    assert_eq!(config.node_attestors, [NodeAttestorConfig::JoinToken]);
+    assert_eq!(config.rate_limits, limits::Config { attestation: true, signing: true });
+    assert_eq!(config.audit.durability, Durability::Background);
+    assert!(config.admin_ids.is_empty());
+    assert_eq!(config.jwt_issuer, None);
+    assert_eq!(config.shortened_ttls(), []);
+}
+
+#[test]
+fn the_example_says_what_the_defaults_are() {
+    let mut plain = parse(EXAMPLE).unwrap();
+    let mut full = parse(&everything()).unwrap();
+    // What has no default, or is none.
+    assert_eq!(full.jwt_issuer.take().as_deref(), Some("https://oidc.example.org"));
+    assert_eq!(full.admin_ids.pop_first().unwrap().as_str(), "spiffe://example.org/admin");
+    plain.node_attestors.clear();
+    assert_eq!(full.node_attestors.len(), 2);
+    full.node_attestors.clear();
+    assert_eq!(plain, full);
+}
+
+#[test]
+fn the_example_shows_every_key() {
+    let unknown = parse("nonsense = 1").unwrap_err().to_string();
+    let (_, keys) = unknown.split_once("expected one of ").unwrap();
+    let keys: Vec<_> = keys.split('`').skip(1).step_by(2).collect();
+    assert!(keys.len() > 15, "{unknown}");
+    for key in keys {
+        let shown = everything().lines().any(|line| {
+            line.starts_with(&format!("{key} = ")) || line.starts_with(&format!("[{key}"))
+        });
+        assert!(shown, "{key}");
+    }
+}
+
+#[track_caller]
+fn check_error(text: &str, expected: &str) {
+    let error = parse(&format!("data_dir = '/d'\n{text}")).unwrap_err().to_string();
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn a_refusal_names_the_key_the_value_and_what_would_do() {
+    check_error("trust_domain = 'spiffe://x'", "`trust_domain` is \"spiffe://x\"");
+    check_error("trust_domain = 'Example.org'", "it must be a name of [a-z0-9._-]");
+    check_error("bind_port = 70000", "bind_port = 70000");
+    check_error("bind_address = 'localhost'", "bind_address");
+    check_error("socket_path = 'x.sock'", "`socket_path` is x.sock; it must be an absolute path");
+    check_error(&format!("socket_path = '/{}'", "s".repeat(107)), "at most 107 bytes");
+    check_error("ca_ttl = '29s'", "`ca_ttl` is 29s; it must be at least 30s");
+    check_error("agent_ttl = '0s'", "`agent_ttl` is 0s; it must be between 1s and 10years");
+    check_error("default_jwt_svid_ttl = '11years'", "`default_jwt_svid_ttl` is 11years");
+    check_error("default_x509_svid_ttl = '1 fortnight'", "is not a duration such as 90s");
+    check_error("ca_key_type = 'ec-p521'", "unknown variant `ec-p521`, expected one of `ec-p256`");
+    check_error("admin_ids = ['admin']", "`admin_ids` is \"admin\" (");
+    check_error("admin_ids = ['spiffe://td']", "`admin_ids` is spiffe://td; it must be");
+    check_error("[ca_subject]\ncountry = ['Germany']", "`ca_subject.country` is \"Germany\"");
+    check_error("[ca_subject]\norganisation = ['x']", "unknown field `organisation`");
+    check_error("[key_store]\ntype = 'hsm'", "unknown variant `hsm`");
+    check_error("[key_store]\ntype = 'memory'\npath = 'x'", "path");
+    check_error("[datastore]\ntype = 'postgres'", "unknown variant `postgres`");
+    check_error("[node_attestor.x509pop]\n", "ca_bundle_paths");
+    check_error("[node_attestor.x509pop]\nca_bundle_paths = []", "at least one file");
+    check_error("[node_attestor.aws_iid]\n", "unknown field `aws_iid`");
+    let x509pop = |rest: &str| format!("[node_attestor.x509pop]\nca_bundle_paths = ['c']\n{rest}");
+    check_error(&x509pop("max_intermediates = 17"), "max_intermediates` is 17");
+    check_error(&x509pop("max_rsa_key_size = 1024"), "max_rsa_key_size` is 1024");
+    check_error(&x509pop("agent_path_template = '/{{ .X }}'"), "`.X` is not one of");
+    check_error("[audit]\ndurability = 'none'", "unknown variant `none`");
+    check_error("[log]\nlevel = 'loud'", "unknown variant `loud`");
+    check_error("trust_domian = 'x'", "unknown field `trust_domian`");
+    let relative = parse("data_dir = 'd'").unwrap_err().to_string();
+    assert_eq!(relative, "`data_dir` is d; it must be an absolute path");
+}
+
+#[test]
+fn paths_that_are_not_absolute_are_below_the_data_directory() {
+    let config = parse(
+        "data_dir = '/d'\n[audit]\npath = 'a/audit'\n[datastore]\ntype = 'sqlite'\npath = '/x/db'\n\
+         [key_store]\ntype = 'directory'\n[node_attestor.x509pop]\nca_bundle_paths = ['ca.pem']",
+    )
+    .unwrap();
+    assert_eq!(config.audit.path, Path::new("/d/a/audit"));
+    assert_eq!(config.datastore, DatastoreConfig::Sqlite("/x/db".into()));
+    let Some(NodeAttestorConfig::X509Pop(x509pop)) = config.node_attestors.last() else { panic!() };
+    assert_eq!(x509pop.ca_bundle_paths, [Path::new("/d/ca.pem")]);
+}
+
+#[test]
+fn lifetimes_follow_each_other_and_those_that_cannot_be_kept_are_named() {
+    let config = parse("data_dir = '/d'\nca_ttl = '6h'\nca_key_type = 'rsa-2048'").unwrap();
+    assert_eq!(config.ttl.agent, Duration::from_secs(3_600));
+    assert_eq!(config.ca.jwt_key, KeyAlgorithm::Rsa2048);
+    let config = parse("data_dir = '/d'\nca_ttl = '1h'").unwrap();
+    assert_eq!(config.ttl.agent, Duration::from_secs(3_600));
+    let ten_minutes = Duration::from_secs(600);
+    let shortened = [("default_x509_svid_ttl", ten_minutes), ("agent_ttl", ten_minutes)];
+    assert_eq!(config.shortened_ttls(), shortened);
+}
