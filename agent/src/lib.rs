@@ -5,6 +5,7 @@ pub mod attest;
 pub mod cli;
 pub mod endpoint;
 pub mod identity;
+pub mod node;
 pub mod peer;
 pub mod server_api;
 pub mod workload;

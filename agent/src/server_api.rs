@@ -21,6 +21,7 @@ pub mod grpc;
 pub mod link;
 pub mod node_api;
 mod status;
+pub mod tls;
 
 /// The entries that are known already, by their names.
 pub type KnownEntries = BTreeMap<EntryId, Arc<Entry>>;
@@ -114,7 +115,7 @@ pub enum ServerError {
     #[error("the server is unavailable: {0}")]
     Unavailable(String),
     /// Whoever answered did not prove to be the server.
-    #[error("the server did not prove its identity: {0}")]
+    #[error("the server is not trusted: {0}")]
     Untrusted(String),
     /// There was no answer in time.
     #[error("the server did not answer in time")]

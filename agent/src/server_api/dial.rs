@@ -28,30 +28,14 @@ pub trait Dial: fmt::Debug + Send + Sync {
 /// Why there is no connection.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum DialError {
-    /// The name of the server leads to no address.
-    #[error("no address for {name}: {cause}")]
-    Resolve {
-        /// The name.
-        name: String,
-        /// What the resolver says.
-        cause: String,
-    },
-    /// Nobody listens there, or the network does not lead there.
-    #[error("cannot connect to {address}: {cause}")]
-    Connect {
-        /// The address.
-        address: String,
-        /// What the operating system says.
-        cause: String,
-    },
-    /// It took too long.
-    #[error("no connection in time")]
-    Timeout,
-    /// Whoever listens there did not prove to be the server.
-    #[error("the server's certificate: {0}")]
+    /// Nobody answers there in time.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Whoever answered did not prove to be the server.
+    #[error("{0}")]
     Untrusted(String),
     /// The handshake failed for another reason.
-    #[error("the TLS handshake failed: {0}")]
+    #[error("{0}")]
     Handshake(String),
 }
 
@@ -59,10 +43,7 @@ impl From<DialError> for ServerError {
     fn from(error: DialError) -> Self {
         match error {
             DialError::Untrusted(cause) => Self::Untrusted(cause),
-            DialError::Resolve { .. }
-            | DialError::Connect { .. }
-            | DialError::Timeout
-            | DialError::Handshake(_) => Self::Unavailable(error.to_string()),
+            DialError::Unreachable(cause) | DialError::Handshake(cause) => Self::Unavailable(cause),
         }
     }
 }

@@ -209,8 +209,10 @@ mod tests {
             &through(DialError::Untrusted("expired".into())),
             &ServerError::Untrusted("expired".into()),
         );
-        let timeout = ServerError::Unavailable("no connection in time".into());
-        check(&through(DialError::Timeout), &timeout);
+        check(
+            &through(DialError::Unreachable("nobody there".into())),
+            &ServerError::Unavailable("nobody there".into()),
+        );
     }
 
     #[test]

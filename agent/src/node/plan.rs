@@ -1,0 +1,249 @@
+//! Decides what a node does next to become or stay an agent; performs no I/O.
+
+use std::time::{Duration, SystemTime};
+
+use crate::server_api::node_api::AttestError;
+use crate::server_api::{Denial, ServerError};
+
+/// How far renewals of many agents are spread around half of an SVID's life.
+const SPREAD: f64 = 0.1;
+
+/// What this node is to its server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// It was not attested yet.
+    Unattested,
+    /// It is an agent, as far as it knows.
+    Attested,
+    /// The server does not take it for an agent any more. What was issued is served while it is
+    /// valid.
+    Refused(Denial),
+    /// Its SVID has expired.
+    Expired,
+    /// An administrator has banned it: nothing that it had may be used.
+    Banned,
+}
+
+/// What a decision depends on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Situation {
+    /// What the node is to its server.
+    pub standing: Standing,
+    /// The SVID that it has.
+    pub svid: Option<Term>,
+    /// When the next call to the server may be made.
+    pub retry_at: SystemTime,
+}
+
+/// When an SVID is to be renewed, and when it is worth nothing any more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Term {
+    /// When to renew it.
+    pub renew_at: SystemTime,
+    /// Its last second.
+    pub not_after: SystemTime,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// Nothing before this time.
+    Wait(SystemTime),
+    /// Stop using the SVID.
+    Expire,
+    /// Attest the node.
+    Attest,
+    /// Get a new SVID while the old one is valid.
+    Renew,
+    /// Attest if there is something new to present; else ask whether the refusal still stands.
+    Appeal,
+}
+
+/// What a failed attestation means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Try again, not before this time has passed if the server said so.
+    Retry(Option<Duration>),
+    /// The same attempt will fail again.
+    Refused,
+    /// The node is banned.
+    Banned,
+}
+
+/// What to do in this situation.
+#[must_use]
+pub fn next(situation: &Situation, now: SystemTime) -> Next {
+    if let Some(term) = situation.svid
+        && now > term.not_after
+    {
+        return Next::Expire;
+    }
+    let due = match situation.standing {
+        Standing::Unattested | Standing::Expired => Next::Attest,
+        Standing::Refused(_) | Standing::Banned => Next::Appeal,
+        Standing::Attested => match situation.svid {
+            Some(term) if now < term.renew_at => return Next::Wait(term.renew_at),
+            Some(_) => Next::Renew,
+            None => Next::Attest,
+        },
+    };
+    if now >= situation.retry_at {
+        return due;
+    }
+    // The SVID may expire before that; a second later it is no longer valid.
+    let expired_at = situation.svid.map(|term| term.not_after + Duration::from_secs(1));
+    Next::Wait(expired_at.map_or(situation.retry_at, |at| at.min(situation.retry_at)))
+}
+
+/// When an SVID is to be renewed: at half of its life, give or take a tenth of that. `random` is
+/// drawn once for each SVID, uniformly from `0.0..1.0`.
+#[must_use]
+pub fn renew_at(not_before: SystemTime, not_after: SystemTime, random: f64) -> SystemTime {
+    let half = not_after.duration_since(not_before).unwrap_or(Duration::ZERO) / 2;
+    let factor = 1.0 + SPREAD * (2.0 * random.clamp(0.0, 1.0) - 1.0);
+    not_before + half.mul_f64(factor)
+}
+
+/// What a denial makes of the standing of a node; `None` if nothing.
+#[must_use]
+pub fn denied(standing: Standing, denial: Denial) -> Option<Standing> {
+    match (standing, denial) {
+        // Whoever was never attested uses no SVID that could be denied.
+        (Standing::Unattested | Standing::Expired | Standing::Banned, _) => None,
+        (Standing::Attested | Standing::Refused(_), Denial::Banned) => Some(Standing::Banned),
+        (
+            Standing::Attested,
+            Denial::Expired | Denial::NotActive | Denial::NotAttested | Denial::MustReattest,
+        ) => Some(Standing::Refused(denial)),
+        // Every failing call says it again.
+        (
+            Standing::Refused(_),
+            Denial::Expired | Denial::NotActive | Denial::NotAttested | Denial::MustReattest,
+        ) => None,
+    }
+}
+
+/// What a failed attestation means.
+#[must_use]
+pub fn verdict(error: &AttestError) -> Verdict {
+    let error = match error {
+        AttestError::Server(error) => error,
+        AttestError::Challenge(_) => return Verdict::Refused,
+    };
+    match error {
+        ServerError::Unavailable(_)
+        | ServerError::Untrusted(_)
+        | ServerError::Timeout
+        | ServerError::Failed(_)
+        | ServerError::Answer(_) => Verdict::Retry(None),
+        ServerError::Busy { retry_after } => Verdict::Retry(*retry_after),
+        ServerError::Denied(Denial::Banned) => Verdict::Banned,
+        // SPIRE's words; it has no other way to say it here.
+        ServerError::Forbidden(message) if message.contains("banned") => Verdict::Banned,
+        ServerError::Denied(
+            Denial::Expired | Denial::NotAttested | Denial::NotActive | Denial::MustReattest,
+        )
+        | ServerError::Forbidden(_)
+        | ServerError::Invalid(_)
+        | ServerError::Unsupported => Verdict::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steeple::clock::from_unix_seconds as at;
+
+    use super::*;
+    use crate::server_api::node_api::ChallengeError;
+
+    /// An SVID that is to be renewed at 100 and valid until 200.
+    fn situation(standing: Standing, retry_at: i64) -> Situation {
+        let svid = Some(Term { renew_at: at(100), not_after: at(200) });
+        Situation { standing, svid, retry_at: at(retry_at) }
+    }
+
+    #[track_caller]
+    fn check(situation: Situation, now: i64, expected: Next) {
+        assert_eq!(next(&situation, at(now)), expected);
+    }
+
+    #[test]
+    fn an_agent_renews_in_time_and_drops_what_has_expired() {
+        let attested = |retry_at| situation(Standing::Attested, retry_at);
+        check(attested(0), 50, Next::Wait(at(100)));
+        check(attested(0), 100, Next::Renew);
+        check(attested(150), 120, Next::Wait(at(150)));
+        check(attested(150), 150, Next::Renew);
+        check(attested(300), 120, Next::Wait(at(201)));
+        check(attested(0), 200, Next::Renew);
+        check(attested(300), 201, Next::Expire);
+    }
+
+    #[test]
+    fn a_node_without_an_svid_is_attested() {
+        let bare = |standing| Situation { svid: None, ..situation(standing, 50) };
+        for standing in [Standing::Unattested, Standing::Expired, Standing::Attested] {
+            check(bare(standing), 50, Next::Attest);
+            check(bare(standing), 49, Next::Wait(at(50)));
+        }
+    }
+
+    #[test]
+    fn a_refused_node_appeals_and_keeps_its_svid_while_it_is_valid() {
+        let refused = Standing::Refused(Denial::NotAttested);
+        check(situation(refused, 50), 49, Next::Wait(at(50)));
+        check(situation(refused, 50), 50, Next::Appeal);
+        check(situation(refused, 50), 120, Next::Appeal);
+        check(situation(refused, 50), 201, Next::Expire);
+        check(Situation { svid: None, ..situation(Standing::Banned, 50) }, 50, Next::Appeal);
+    }
+
+    #[test]
+    fn renewal_is_spread_around_half_of_life() {
+        let renew = |random| renew_at(at(1_000), at(3_000), random);
+        assert_eq!(renew(0.0), at(1_900));
+        assert_eq!(renew(0.5), at(2_000));
+        assert_eq!(renew(1.0), at(2_100));
+        assert_eq!(renew_at(at(5), at(3), 0.5), at(5));
+    }
+
+    #[test]
+    fn a_denial_changes_what_the_node_is() {
+        let others =
+            [Denial::Expired, Denial::NotActive, Denial::NotAttested, Denial::MustReattest];
+        for denial in others {
+            assert_eq!(denied(Standing::Attested, denial), Some(Standing::Refused(denial)));
+            assert_eq!(denied(Standing::Refused(Denial::Expired), denial), None);
+            assert_eq!(denied(Standing::Unattested, denial), None);
+            assert_eq!(denied(Standing::Banned, denial), None);
+        }
+        assert_eq!(denied(Standing::Attested, Denial::Banned), Some(Standing::Banned));
+        let refused = Standing::Refused(Denial::Expired);
+        assert_eq!(denied(refused, Denial::Banned), Some(Standing::Banned));
+        assert_eq!(denied(Standing::Banned, Denial::Banned), None);
+    }
+
+    #[test]
+    fn a_failed_attestation_is_tried_again_only_where_that_helps() {
+        let text = String::new;
+        let soon = Some(Duration::from_secs(3));
+        let rows = [
+            (ServerError::Unavailable(text()), Verdict::Retry(None)),
+            (ServerError::Untrusted(text()), Verdict::Retry(None)),
+            (ServerError::Timeout, Verdict::Retry(None)),
+            (ServerError::Failed(text()), Verdict::Retry(None)),
+            (ServerError::Answer(text()), Verdict::Retry(None)),
+            (ServerError::Busy { retry_after: soon }, Verdict::Retry(soon)),
+            (ServerError::Denied(Denial::Banned), Verdict::Banned),
+            (ServerError::Forbidden("agent is banned".into()), Verdict::Banned),
+            (ServerError::Forbidden(text()), Verdict::Refused),
+            (ServerError::Denied(Denial::NotAttested), Verdict::Refused),
+            (ServerError::Invalid("join token expired".into()), Verdict::Refused),
+            (ServerError::Unsupported, Verdict::Refused),
+        ];
+        for (error, expected) in rows {
+            assert_eq!(verdict(&error.into()), expected);
+        }
+        assert_eq!(verdict(&ChallengeError::Unexpected.into()), Verdict::Refused);
+    }
+}

@@ -1,0 +1,379 @@
+//! The task that makes this node an agent and keeps it one: decisions by [`plan`], acts in order.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use steeple::backoff::{Backoff, random_fraction};
+use steeple::bundle::Bundle;
+use steeple::clock;
+use steeple::tls::Material;
+use steeple::x509::verify::{AnchorSet, Anchors};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::attestation::{AttestFailure, Attestation};
+use super::plan::{self, Next, Situation, Standing, Term, Verdict};
+use super::saved::{self, Identity, Saved, SavedError};
+use super::{Channels, Config, Deps, NodeError, NodeStatus};
+use crate::server_api::Denial;
+
+/// Waits while the server is away.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Waits while the server refuses this node.
+const APPEAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+
+/// The task.
+#[derive(Debug)]
+pub struct Node {
+    deps: Deps,
+    config: Config,
+    channels: Channels,
+    saved: Saved,
+    term: Option<Term>,
+    standing: Standing,
+    /// Whether this process ever had a valid SVID.
+    was_agent: bool,
+    retry: Backoff,
+    appeal: Backoff,
+    retry_at: SystemTime,
+    greeted: bool,
+}
+
+impl Node {
+    /// A node that is what it was when it was last stopped.
+    pub fn load(deps: Deps, config: Config, channels: Channels) -> Result<Self, NodeError> {
+        let saved = saved::load(&config.file, &config.trust_domain)?;
+        let now = deps.clock.now();
+        let mut node = Self {
+            deps,
+            config,
+            channels,
+            saved,
+            term: None,
+            standing: Standing::Unattested,
+            was_agent: false,
+            retry: Backoff::new(RETRY.0, RETRY.1),
+            appeal: Backoff::new(APPEAL.0, APPEAL.1),
+            retry_at: now,
+            greeted: false,
+        };
+        node.trust();
+        match node.saved.identity.clone() {
+            Some(identity) if now <= identity.svid.not_after() => {
+                info!(
+                    spiffe_id = %identity.svid.spiffe_id(),
+                    expires_at = clock::unix_seconds(identity.svid.not_after()),
+                    "SVID loaded"
+                );
+                node.present(&identity);
+            }
+            Some(_) => info!("SVID has expired. Starting node attestation"),
+            None => info!("SVID is not found. Starting node attestation"),
+        }
+        node.publish(None);
+        Ok(node)
+    }
+
+    /// Does what has to be done, until told to stop.
+    ///
+    /// # Errors
+    /// This node never was an agent, and the server refuses to make it one.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), NodeError> {
+        let own = Arc::clone(&self.deps.clock);
+        loop {
+            let situation =
+                Situation { standing: self.standing, svid: self.term, retry_at: self.retry_at };
+            let next = plan::next(&situation, own.now());
+            let wait = match next {
+                Next::Wait(until) => until,
+                Next::Expire | Next::Attest | Next::Renew | Next::Appeal => own.now(),
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                Some(denial) = self.channels.denials.recv() => self.denied(denial).await,
+                Ok(()) = self.channels.bundle.changed() => self.bundle_changed().await,
+                () = clock::sleep_until(&*own, wait) => tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    outcome = self.act(next) => outcome?,
+                },
+            }
+        }
+    }
+
+    async fn act(&mut self, next: Next) -> Result<(), NodeError> {
+        match next {
+            Next::Wait(_) => Ok(()),
+            Next::Expire => {
+                self.expire();
+                Ok(())
+            }
+            Next::Attest => self.attest().await,
+            Next::Renew => self.renew().await,
+            Next::Appeal => self.plead().await,
+        }
+    }
+
+    async fn attest(&mut self) -> Result<(), NodeError> {
+        let attestation = self.attestation();
+        match attestation.attest(&self.saved).await {
+            Ok((saved, bundle)) => {
+                if let Some(identity) = saved.identity.clone() {
+                    self.saved = saved;
+                    self.store().await?;
+                    self.trust_bundle(&bundle);
+                    self.become_agent(&identity);
+                    info!(
+                        spiffe_id = %identity.svid.spiffe_id(),
+                        expires_at = clock::unix_seconds(identity.svid.not_after()),
+                        reattestable = identity.reattestable,
+                        "Node attestation was successful"
+                    );
+                }
+                Ok(())
+            }
+            Err(failure) => self.attestation_failed(&failure).await,
+        }
+    }
+
+    async fn attestation_failed(&mut self, failure: &AttestFailure) -> Result<(), NodeError> {
+        let advice = self.deps.attestor.advice();
+        let trouble = format!("{}; {advice}", with_causes(failure));
+        match failure.verdict() {
+            Verdict::Retry(after) => {
+                let wait = self.wait(after);
+                let error = failure as &dyn Error;
+                warn!(error, retry_in = ?wait, "node attestation failed");
+                self.publish(Some(with_causes(failure)));
+                return Ok(());
+            }
+            Verdict::Refused | Verdict::Banned if !self.was_agent => {
+                let why = with_causes(failure);
+                return Err(NodeError::NotAttested { why, advice: advice.to_owned() });
+            }
+            Verdict::Refused => {
+                error!(error = failure as &dyn Error, advice, "node attestation was refused");
+                if self.standing == Standing::Attested {
+                    self.standing = Standing::Refused(Denial::MustReattest);
+                }
+            }
+            Verdict::Banned => self.forget().await?,
+        }
+        self.wait_for_help();
+        self.publish(Some(trouble));
+        Ok(())
+    }
+
+    async fn renew(&mut self) -> Result<(), NodeError> {
+        let Some(identity) = self.saved.identity.clone() else {
+            return self.attest().await;
+        };
+        if identity.reattestable {
+            return self.attest().await;
+        }
+        match self.attestation().renew(&identity, &self.saved).await {
+            Ok(renewed) => {
+                self.saved.identity = Some(renewed.clone());
+                self.store().await?;
+                self.become_agent(&renewed);
+                info!(
+                    spiffe_id = %renewed.svid.spiffe_id(),
+                    expires_at = clock::unix_seconds(renewed.svid.not_after()),
+                    "SVID renewed"
+                );
+            }
+            Err(failure) => {
+                let after = match failure.verdict() {
+                    Verdict::Retry(after) => after,
+                    // The link has reported it, and the denial is dealt with next.
+                    Verdict::Refused | Verdict::Banned => None,
+                };
+                let wait = self.wait(after);
+                warn!(error = &failure as &dyn Error, retry_in = ?wait, "SVID was not renewed");
+                self.publish(Some(with_causes(&failure)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries to get out of a refusal: with new evidence, or because it has been taken back.
+    async fn plead(&mut self) -> Result<(), NodeError> {
+        let reattestable = self.saved.identity.as_ref().is_none_or(|i| i.reattestable);
+        if reattestable || self.attestation().has_new_evidence(&self.saved).await {
+            return self.attest().await;
+        }
+        match self.deps.contact.agent().post_status(env!("CARGO_PKG_VERSION")).await {
+            Ok(()) => {
+                info!("the server takes this node for an agent again");
+                self.standing = Standing::Attested;
+                self.reset();
+                self.publish(None);
+            }
+            Err(_still_refused) => self.wait_for_help(),
+        }
+        Ok(())
+    }
+
+    async fn denied(&mut self, denial: Denial) {
+        let Some(standing) = plan::denied(self.standing, denial) else {
+            return;
+        };
+        if standing == Standing::Banned {
+            if let Err(error) = self.forget().await {
+                error!(error = &error as &dyn Error, "the SVID on disk was not removed");
+            }
+            self.wait_for_help();
+            self.publish(Some(format!("{denial}; {}", self.deps.attestor.advice())));
+            return;
+        }
+        self.standing = standing;
+        self.retry_at = self.deps.clock.now();
+        self.reset();
+        let reattestable = self.saved.identity.as_ref().is_some_and(|i| i.reattestable);
+        if reattestable || self.attestation().has_new_evidence(&self.saved).await {
+            warn!(error = &denial as &dyn Error, "Agent needs to re-attest: attesting again");
+            self.publish(None);
+        } else {
+            let advice = self.deps.attestor.advice();
+            error!(
+                error = &denial as &dyn Error,
+                advice, "Agent needs to re-attest and cannot by itself: serving what is valid"
+            );
+            self.publish(Some(format!("{denial}; {advice}")));
+        }
+    }
+
+    async fn bundle_changed(&mut self) {
+        let bundle = self.channels.bundle.borrow_and_update().clone();
+        // The first bundle says that the server is there and takes this node for an agent.
+        if !self.greeted {
+            self.greet().await;
+        }
+        let Some(bundle) = bundle.filter(|b| b.x509_authorities != self.saved.trust) else {
+            return;
+        };
+        self.trust_bundle(&bundle);
+        self.saved.trust = bundle.x509_authorities.clone();
+        if let Err(error) = self.store().await {
+            warn!(error = &error as &dyn Error, "the trust bundle was not stored");
+        }
+    }
+
+    fn expire(&mut self) {
+        error!("the agent's SVID has expired");
+        self.channels.material.send_replace(None);
+        self.deps.contact.reconnect();
+        self.term = None;
+        // A refusal remains one.
+        if self.standing == Standing::Attested {
+            self.standing = Standing::Expired;
+        }
+        self.publish(Some("the agent's SVID has expired".into()));
+    }
+
+    /// Destroys all that made this node an agent.
+    async fn forget(&mut self) -> Result<(), SavedError> {
+        error!("Agent is banned: removing SVID");
+        self.saved.identity = None;
+        self.term = None;
+        self.standing = Standing::Banned;
+        self.channels.material.send_replace(None);
+        self.deps.contact.reconnect();
+        self.publish(None);
+        self.store().await
+    }
+
+    async fn greet(&mut self) {
+        self.greeted = true;
+        if let Err(error) = self.deps.contact.agent().post_status(env!("CARGO_PKG_VERSION")).await {
+            // It is a courtesy.
+            debug!(error = &error as &dyn Error, "the server did not take our version");
+        }
+    }
+
+    fn become_agent(&mut self, identity: &Identity) {
+        self.present(identity);
+        self.deps.contact.reconnect();
+        self.reset();
+        self.retry_at = self.deps.clock.now();
+        self.publish(None);
+    }
+
+    fn present(&mut self, identity: &Identity) {
+        match Material::new(identity.svid.chain(), identity.key.clone()) {
+            Ok(material) => {
+                self.channels.material.send_replace(Some(Arc::new(material)));
+                let (not_before, not_after) =
+                    (identity.svid.not_before(), identity.svid.not_after());
+                let renew_at = plan::renew_at(not_before, not_after, random_fraction());
+                self.term = Some(Term { renew_at, not_after });
+                self.standing = Standing::Attested;
+                self.was_agent = true;
+            }
+            Err(error) => {
+                error!(error = &error as &dyn Error, "the stored SVID cannot be used");
+                self.saved.identity = None;
+            }
+        }
+    }
+
+    fn trust(&self) {
+        if let Some(bundle) = self.saved.bundle(&self.config.trust_domain) {
+            self.trust_bundle(&bundle);
+        }
+    }
+
+    fn trust_bundle(&self, bundle: &Bundle) {
+        let own = self.config.trust_domain.clone();
+        let anchors = AnchorSet::of(own, Anchors::from(bundle));
+        self.channels.anchors.send_replace(Arc::new(anchors));
+    }
+
+    fn publish(&self, trouble: Option<String>) {
+        let identity = self.saved.identity.as_ref();
+        self.channels.status.send_replace(NodeStatus {
+            standing: self.standing,
+            spiffe_id: identity.map(|identity| identity.svid.spiffe_id().clone()),
+            not_after: self.term.map(|term| term.not_after),
+            trouble,
+        });
+    }
+
+    fn attestation(&self) -> Attestation<'_> {
+        Attestation { deps: &self.deps, config: &self.config }
+    }
+
+    async fn store(&self) -> Result<(), SavedError> {
+        // Some milliseconds, in a task that nobody waits for.
+        saved::store(&self.config.file, &self.config.trust_domain, &self.saved)
+    }
+
+    fn reset(&mut self) {
+        self.retry.reset();
+        self.appeal.reset();
+    }
+
+    /// Lets some time pass before the next call, and no less than the server asked for.
+    fn wait(&mut self, after: Option<Duration>) -> Duration {
+        let wait = self.retry.wait(random_fraction()).max(after.unwrap_or_default());
+        self.retry_at = self.deps.clock.now() + wait;
+        wait
+    }
+
+    fn wait_for_help(&mut self) {
+        self.retry_at = self.deps.clock.now() + self.appeal.wait(random_fraction());
+    }
+}
+
+/// An error and all that led to it, in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,423 @@
+//! Nodes and a server that follows a script, in virtual time.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use steeple::clock::{self, TokioClock, from_unix_seconds};
+use steeple::tasks::Tasks;
+use steeple::tls::Trust;
+use steeple::x509::csr::Csr;
+use steeple::x509::make::Validity;
+use tracing::Span;
+
+use super::attestor::{EvidenceError, Mark, NoChallenge, Session};
+use super::task::Node;
+use super::testing::Authority;
+use super::*;
+use crate::server_api::ServerError;
+use crate::server_api::node_api::{AttestError, Attested, NodeApi, Opening, Responder};
+
+const AGENT: &str = "spiffe://td/spire/agent/x";
+const TTL: u64 = 3_600;
+
+/// What the server is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Call {
+    Attest,
+    Renew,
+    PostStatus,
+}
+
+/// A server that says yes unless the script says something else.
+struct Server {
+    authority: Authority,
+    clock: Arc<TokioClock>,
+    reattestable: bool,
+    script: Mutex<VecDeque<ServerError>>,
+    calls: Mutex<Vec<(Call, u64)>>,
+    reconnects: Mutex<u32>,
+    this: std::sync::Weak<Self>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+impl Server {
+    fn call(&self, call: Call) -> Result<(), ServerError> {
+        let now = clock::unix_seconds(self.clock.now());
+        self.calls.lock().unwrap().push((call, u64::try_from(now).unwrap() - 1_000_000));
+        self.script.lock().unwrap().pop_front().map_or(Ok(()), Err)
+    }
+
+    fn sign(&self, csr: &[u8]) -> Vec<CertificateDer<'static>> {
+        let csr = Csr::parse_verified(csr).unwrap();
+        let validity = Validity::new(self.clock.now(), Duration::from_secs(TTL));
+        let svid = self.authority.sign(AGENT, csr.public_key(), validity);
+        svid.chain().certificates().to_vec()
+    }
+}
+
+impl Contact for Server {
+    fn stranger(&self, _: Trust) -> Arc<dyn NodeApi> {
+        self.this.upgrade().unwrap()
+    }
+
+    fn agent(&self) -> Arc<dyn NodeApi> {
+        self.this.upgrade().unwrap()
+    }
+
+    fn reconnect(&self) {
+        *self.reconnects.lock().unwrap() += 1;
+    }
+}
+
+#[tonic::async_trait]
+impl NodeApi for Server {
+    async fn attest(&self, opening: Opening, _: &dyn Responder) -> Result<Attested, AttestError> {
+        self.call(Call::Attest)?;
+        Ok(Attested {
+            spiffe_id: AGENT.parse().unwrap(),
+            chain: self.sign(&opening.csr),
+            reattestable: self.reattestable,
+        })
+    }
+
+    async fn renew(&self, csr: Vec<u8>) -> Result<Vec<CertificateDer<'static>>, ServerError> {
+        self.call(Call::Renew)?;
+        Ok(self.sign(&csr))
+    }
+
+    async fn post_status(&self, _: &str) -> Result<(), ServerError> {
+        self.call(Call::PostStatus)
+    }
+
+    async fn own_bundle(&self) -> Result<Bundle, ServerError> {
+        Ok(self.authority.bundle())
+    }
+}
+
+/// Presents what it is told to.
+#[derive(Debug, Default)]
+struct Evidence(Mutex<Option<&'static str>>);
+
+#[tonic::async_trait]
+impl NodeAttestor for Evidence {
+    fn method(&self) -> &'static str {
+        "test"
+    }
+
+    async fn begin(&self) -> Result<Session, EvidenceError> {
+        let once = self.0.lock().unwrap().map(|text| Mark::of(text.as_bytes()));
+        let evidence = zeroize::Zeroizing::new(Vec::new());
+        Ok(Session { evidence, once, responder: Box::new(NoChallenge) })
+    }
+
+    fn advice(&self) -> &'static str {
+        "ask somebody"
+    }
+}
+
+/// A node, its server, and all that is seen of both.
+struct World {
+    server: Arc<Server>,
+    evidence: Arc<Evidence>,
+    directory: tempfile::TempDir,
+    clock: Arc<TokioClock>,
+}
+
+struct Running {
+    status: watch::Receiver<NodeStatus>,
+    material: watch::Receiver<Option<Arc<Material>>>,
+    denials: mpsc::Sender<Denial>,
+    _bundle: watch::Sender<Option<Arc<Bundle>>>,
+    ended: tokio::task::JoinHandle<Result<(), NodeError>>,
+    tasks: Tasks,
+}
+
+impl World {
+    fn new(reattestable: bool) -> Self {
+        let clock = Arc::new(TokioClock::new(from_unix_seconds(1_000_000)));
+        let server = Arc::new_cyclic(|this| Server {
+            authority: Authority::new(clock.now()),
+            clock: clock.clone(),
+            reattestable,
+            script: Mutex::default(),
+            calls: Mutex::default(),
+            reconnects: Mutex::default(),
+            this: this.clone(),
+        });
+        let evidence = Arc::new(Evidence::default());
+        if !reattestable {
+            *evidence.0.lock().unwrap() = Some("token");
+        }
+        Self { server, evidence, directory: tempfile::tempdir().unwrap(), clock }
+    }
+
+    fn fails(&self, errors: impl IntoIterator<Item = ServerError>) {
+        self.server.script.lock().unwrap().extend(errors);
+    }
+
+    fn start(&self) -> Running {
+        let (denials, heard) = mpsc::channel(1);
+        let (status, material) = (watch::Sender::default(), watch::Sender::default());
+        let bundle = watch::Sender::default();
+        let deps = Deps {
+            contact: self.server.clone(),
+            attestor: self.evidence.clone(),
+            clock: self.clock.clone(),
+        };
+        let config = Config {
+            trust_domain: "td".parse().unwrap(),
+            trust: TrustSource::Insecure,
+            file: self.directory.path().join("agent.json"),
+        };
+        let channels = Channels {
+            material: material.clone(),
+            anchors: watch::Sender::default(),
+            status: status.clone(),
+            denials: heard,
+            bundle: bundle.subscribe(),
+        };
+        let node = Node::load(deps, config, channels).unwrap();
+        let tasks = Tasks::new();
+        Running {
+            status: status.subscribe(),
+            material: material.subscribe(),
+            denials,
+            _bundle: bundle,
+            ended: tasks.spawn(Span::none(), |stop| node.run(stop)),
+            tasks,
+        }
+    }
+
+    fn calls(&self) -> Vec<(Call, u64)> {
+        std::mem::take(&mut *self.server.calls.lock().unwrap())
+    }
+}
+
+impl Running {
+    async fn until(&mut self, standing: Standing) -> NodeStatus {
+        self.status.wait_for(|status| status.standing == standing).await.unwrap().clone()
+    }
+
+    fn presents(&self) -> bool {
+        self.material.borrow().is_some()
+    }
+
+    async fn stop(self) {
+        self.tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+        self.ended.await.unwrap().unwrap();
+    }
+}
+
+async fn seconds(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn away() -> ServerError {
+    ServerError::Unavailable("away".into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_node_is_attested_at_once_and_renews_at_half_of_life() {
+    let world = World::new(false);
+    let mut node = world.start();
+    let status = node.until(Standing::Attested).await;
+    assert_eq!(status.spiffe_id.unwrap().as_str(), AGENT);
+    assert_eq!(world.calls(), [(Call::Attest, 0)]);
+    seconds(TTL * 55 / 100).await;
+    let [(Call::Renew, at)] = world.calls()[..] else { panic!("no renewal") };
+    assert!((TTL * 44 / 100..=TTL * 55 / 100).contains(&at), "{at}");
+    assert!(*world.server.reconnects.lock().unwrap() >= 2);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_can_is_attested_again_instead_of_renewed() {
+    let world = World::new(true);
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    seconds(TTL * 6 / 10).await;
+    let calls: Vec<_> = world.calls().into_iter().map(|(call, _)| call).collect();
+    assert_eq!(calls, [Call::Attest, Call::Attest]);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_agent_needs_no_server() {
+    let world = World::new(false);
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    node.stop().await;
+    world.calls();
+
+    let mut node = world.start();
+    let status = node.until(Standing::Attested).await;
+    assert_eq!(status.spiffe_id.unwrap().as_str(), AGENT);
+    assert!(node.presents());
+    assert_eq!(world.calls(), []);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_is_tried_for_as_long_as_it_takes() {
+    let world = World::new(false);
+    let untrusted = || ServerError::Untrusted("who is that".into());
+    world.fails((0..50).flat_map(|_| [away(), untrusted()]));
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    let calls = world.calls();
+    assert_eq!(calls.len(), 101);
+    let waits: Vec<_> = calls.windows(2).map(|pair| pair[1].1 - pair[0].1).collect();
+    assert!(waits.iter().all(|wait| *wait <= 60), "{waits:?}");
+    assert!(waits[..3].iter().all(|wait| *wait <= 5), "{waits:?}");
+    assert!(waits[20..].iter().all(|wait| *wait >= 30), "{waits:?}");
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_server_is_left_alone_for_as_long_as_it_asks() {
+    let world = World::new(false);
+    world.fails([ServerError::Busy { retry_after: Some(Duration::from_secs(77)) }]);
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    assert_eq!(world.calls(), [(Call::Attest, 0), (Call::Attest, 77)]);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_never_was_an_agent_gives_up_when_it_is_refused() {
+    for error in [
+        ServerError::Invalid("join token does not exist or has already been used".into()),
+        ServerError::Forbidden("agent is banned".into()),
+    ] {
+        let world = World::new(false);
+        world.fails([error.clone()]);
+        let failed = world.start().ended.await.unwrap().unwrap_err().to_string();
+        assert!(failed.contains(&error.to_string()) && failed.contains("ask somebody"), "{failed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_is_tried_again_until_the_svid_expires() {
+    let world = World::new(false);
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    world.calls();
+    world.fails((0..1_000).map(|_| away()));
+    let status = node.until(Standing::Expired).await;
+    assert_eq!(status.not_after, None);
+    assert!(!node.presents());
+    let calls = world.calls();
+    assert!(calls.len() > 20 && calls.iter().all(|(call, _)| *call == Call::Renew), "{calls:?}");
+    let now = world.clock.now();
+    let first = Validity::new(from_unix_seconds(1_000_000), Duration::from_secs(TTL)).not_after();
+    assert!((1..=2).contains(&now.duration_since(first).unwrap().as_secs()));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_used_token_is_not_presented_again_but_a_new_one_is() {
+    let world = World::new(false);
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    world.calls();
+    world.fails([ServerError::Denied(Denial::NotAttested)]);
+    node.denials.send(Denial::NotAttested).await.unwrap();
+    let refused = Standing::Refused(Denial::NotAttested);
+    let status = node.until(refused).await;
+    assert!(status.trouble.unwrap().contains("ask somebody"));
+    // What it has is valid for who asks the agent, so it is kept.
+    assert!(node.presents());
+    seconds(1).await;
+    assert_eq!(world.calls(), [(Call::PostStatus, 0)]);
+
+    *world.evidence.0.lock().unwrap() = Some("another token");
+    node.until(Standing::Attested).await;
+    let calls = world.calls();
+    assert_eq!(calls.last().unwrap().0, Call::Attest);
+    assert!(calls.last().unwrap().1 <= 60);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_is_taken_back_is_over() {
+    let world = World::new(false);
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    world.fails([ServerError::Denied(Denial::NotActive)]);
+    node.denials.send(Denial::NotActive).await.unwrap();
+    node.until(Standing::Refused(Denial::NotActive)).await;
+    node.until(Standing::Attested).await;
+    assert_eq!(world.calls().last().unwrap().0, Call::PostStatus);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_can_attest_again_does_so_when_it_is_denied() {
+    let world = World::new(true);
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    world.calls();
+    node.denials.send(Denial::MustReattest).await.unwrap();
+    seconds(1).await;
+    assert_eq!(world.calls(), [(Call::Attest, 0)]);
+    node.until(Standing::Attested).await;
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_banned_node_destroys_what_it_has_and_comes_back_when_it_may() {
+    let world = World::new(true);
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    world.calls();
+    world.fails((0..2).map(|_| ServerError::Forbidden("agent is banned".into())));
+    node.denials.send(Denial::Banned).await.unwrap();
+    let status = node.until(Standing::Banned).await;
+    assert_eq!((status.not_after, node.presents()), (None, false));
+    let file = world.directory.path().join("agent.json");
+    let own = "td".parse().unwrap();
+    // The task writes before it waits again.
+    seconds(1).await;
+    assert!(saved::load(&file, &own).unwrap().identity.is_none());
+
+    node.until(Standing::Attested).await;
+    let calls = world.calls();
+    assert_eq!(calls.len(), 3, "{calls:?}");
+    assert!(calls[0].1 >= 15 && calls[2].1 >= 60, "{calls:?}");
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_svid_has_expired_while_it_was_off_is_attested() {
+    let world = World::new(true);
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    node.stop().await;
+    seconds(TTL + 1).await;
+    world.calls();
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    assert_eq!(world.calls(), [(Call::Attest, TTL + 1)]);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_forward_expires_the_svid() {
+    let world = World::new(false);
+    let mut node = world.start();
+    node.until(Standing::Attested).await;
+    world.fails((0..1_000).map(|_| away()));
+    world.clock.set(from_unix_seconds(2_000_000));
+    let started = tokio::time::Instant::now();
+    node.until(Standing::Expired).await;
+    assert!(started.elapsed() <= Duration::from_secs(31));
+    node.stop().await;
+}
