@@ -23,6 +23,7 @@ use std::time::Duration;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -33,7 +34,7 @@ use tracing::{debug, warn};
 
 use self::authority::{MAX_FRAME, MAX_HEADER_LIST};
 use self::gate::Gate;
-use self::limits::{Budget, ConnectionPermit, Limits};
+use self::limits::{Budget, Limits, Permit};
 use self::socket::{BindError, SocketFile};
 use self::stream::PeerStream;
 
@@ -119,7 +120,12 @@ impl Endpoint {
         E: Error + 'static,
     {
         let Self { config, listener, file } = self;
-        let budget = Budget::new(config.limits);
+        let wanted = config.limits.descriptors();
+        let limits = config.limits.within(raise_descriptors(wanted));
+        if limits != config.limits {
+            warn!(wanted, connections = limits.connections.all, "limit of open files is low");
+        }
+        let budget = Budget::new(limits);
         let server = Arc::new(Server::new(config, routes, stop.clone()));
         let mut connections = JoinSet::new();
         loop {
@@ -157,7 +163,7 @@ impl Server {
     }
 
     /// Serves one connection to its end.
-    async fn connection<C>(self: Arc<Self>, stream: UnixStream, peer: C, permit: ConnectionPermit)
+    async fn connection<C>(self: Arc<Self>, stream: UnixStream, peer: C, permit: Permit)
     where
         C: Clone + Send + Sync + 'static,
     {
@@ -200,6 +206,19 @@ where
     }
 }
 
+/// Lets the process have as many descriptors, if it may; what it can have then.
+fn raise_descriptors(wanted: u64) -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // No limit is as good as any that is wanted.
+    let (current, maximum) = (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX));
+    let raised = wanted.min(maximum);
+    if raised <= current {
+        return current;
+    }
+    let limit = Rlimit { current: Some(raised), maximum: Some(maximum) };
+    if setrlimit(Resource::Nofile, limit).is_ok() { raised } else { current }
+}
+
 /// The next client. Only a client's own failure is passed over at once.
 async fn accept(listener: &UnixListener) -> UnixStream {
     loop {
@@ -219,7 +238,7 @@ fn admit<C, E: Error + 'static>(
     stream: &UnixStream,
     budget: &Arc<Budget>,
     pin: impl Fn(&UnixStream) -> Result<C, E>,
-) -> Result<(C, ConnectionPermit), Box<dyn Error>> {
+) -> Result<(C, Permit), Box<dyn Error>> {
     let permit = budget.connection(stream.peer_cred()?.uid())?;
     Ok((pin(stream)?, permit))
 }

@@ -21,7 +21,7 @@ use tower_service::Service as _;
 use tracing::error;
 
 use super::head::{self, Refusal, Terms};
-use super::limits::{ConnectionPermit, RequestPermit};
+use super::limits::{Permit, Resource};
 use super::request::RequestBody;
 
 type Served = <Routes as tower_service::Service<Request<Body>>>::Future;
@@ -34,7 +34,7 @@ pub(super) struct Gate<C> {
     /// Who is at the other end; handlers find it in the extensions of the request.
     pub(super) peer: C,
     /// What the connection may take.
-    pub(super) permit: Arc<ConnectionPermit>,
+    pub(super) permit: Arc<Permit>,
 }
 
 /// The answer to a request, to be awaited.
@@ -49,7 +49,7 @@ pub(super) enum Reply {
         /// When the client stops waiting.
         deadline: Option<Pin<Box<Sleep>>>,
         /// Held until the last of the answer is sent.
-        permit: Option<RequestPermit>,
+        permit: Option<Permit>,
     },
 }
 
@@ -57,14 +57,14 @@ pub(super) enum Reply {
 #[derive(Debug)]
 pub(super) struct Answer {
     body: Body,
-    _permit: Option<RequestPermit>,
+    _permit: Option<Permit>,
 }
 
 impl<C: Clone + Send + Sync + 'static> Gate<C> {
-    fn admit(&self, head: &http::request::Parts) -> Result<(Terms, RequestPermit), Refusal> {
+    fn admit(&self, head: &http::request::Parts) -> Result<(Terms, Permit), Refusal> {
         let terms = head::examine(head)?;
         let exhausted = |error| Refusal::Grpc(Status::unavailable(format!("{error}")));
-        let permit = self.permit.request().map_err(exhausted)?;
+        let permit = self.permit.another(Resource::Requests).map_err(exhausted)?;
         Ok((terms, permit))
     }
 }
@@ -81,7 +81,7 @@ impl<C: Clone + Send + Sync + 'static> Service<Request<Incoming>> for Gate<C> {
             Err(refusal) => return Reply::Refused(Some(refusal.into())),
         };
         head.extensions.insert(self.peer.clone());
-        let body = Body::new(RequestBody::new(body, terms.messages));
+        let body = Body::new(RequestBody::new(body, terms.messages, Arc::clone(&self.permit)));
         let future = self.routes.clone().call(Request::from_parts(head, body));
         let deadline = terms.timeout.map(|timeout| Box::pin(sleep(timeout)));
         Reply::Serving { future, deadline, permit: Some(permit) }

@@ -4,36 +4,78 @@
 //! forking.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use thiserror::Error;
 
+/// How many there may be of something.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limit {
+    /// For all users together.
+    pub all: usize,
+    /// For one user.
+    pub user: usize,
+}
+
 /// How much of everything the endpoint takes on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Open connections, of all callers together.
-    pub connections: usize,
-    /// Open connections of one user.
-    pub connections_per_user: usize,
-    /// Requests being answered, open streams included, of all callers together.
-    pub requests: usize,
-    /// Requests being answered of one user.
-    pub requests_per_user: usize,
+    /// Open connections.
+    pub connections: Limit,
+    /// Requests being answered, open streams included.
+    pub requests: Limit,
+    /// Requests being received that are larger than they usually are.
+    pub large_requests: Limit,
     /// Requests being answered on one connection.
     pub requests_per_connection: u32,
 }
 
+/// The descriptors of one connection: the socket, what pins the peer, and one to read about it.
+const DESCRIPTORS: u64 = 4;
+
+/// The descriptors that everything else in the process may need.
+const OTHER_DESCRIPTORS: u64 = 256;
+
 impl Default for Limits {
     /// Enough for a thousand processes of one user which each hold a few streams open, while
-    /// another user can still come in. A descriptor is cheap and a connection costs some 30 KiB.
+    /// others can still come in. A connection costs some 30 KiB.
     fn default() -> Self {
         Self {
-            connections: 8192,
-            connections_per_user: 2048,
-            requests: 32_768,
-            requests_per_user: 8192,
+            connections: Limit { all: 8192, user: 2048 },
+            requests: Limit { all: 32_768, user: 8192 },
+            large_requests: Limit { all: 256, user: 64 },
             requests_per_connection: 256,
+        }
+    }
+}
+
+impl Limits {
+    /// How many descriptors a process needs for as many connections.
+    #[must_use]
+    pub const fn descriptors(&self) -> u64 {
+        self.connections.all as u64 * DESCRIPTORS + OTHER_DESCRIPTORS
+    }
+
+    /// The same limits where the process may have no more descriptors than these. One user gets
+    /// half of the connections at most: otherwise one could shut out all others.
+    #[must_use]
+    pub fn within(self, descriptors: u64) -> Self {
+        let room = descriptors.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS;
+        let room = usize::try_from(room).unwrap_or(usize::MAX).max(2);
+        if room >= self.connections.all {
+            return self;
+        }
+        let connections = Limit { all: room, user: self.connections.user.min(room / 2) };
+        Self { connections, ..self }
+    }
+
+    const fn of(&self, resource: Resource) -> Limit {
+        match resource {
+            Resource::Connections => self.connections,
+            Resource::Requests => self.requests,
+            Resource::LargeRequests => self.large_requests,
         }
     }
 }
@@ -56,14 +98,15 @@ pub enum Resource {
     Connections,
     /// Requests being answered.
     Requests,
+    /// Large requests being received.
+    LargeRequests,
 }
 
 /// The counts of one endpoint.
 #[derive(Debug)]
 pub struct Budget {
     limits: Limits,
-    connections: AtomicUsize,
-    requests: AtomicUsize,
+    counts: Counts,
     users: Mutex<HashMap<u32, Weak<Usage>>>,
 }
 
@@ -72,44 +115,36 @@ pub struct Budget {
 struct Usage {
     user: u32,
     budget: Arc<Budget>,
-    connections: AtomicUsize,
-    requests: AtomicUsize,
+    counts: Counts,
 }
 
-/// The right to hold one connection; dropping it gives it back.
-#[derive(Debug)]
-pub struct ConnectionPermit(Arc<Usage>);
+#[derive(Debug, Default)]
+struct Counts {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    large_requests: AtomicUsize,
+}
 
-/// The right to have one request answered; dropping it gives it back.
+/// The right to one of what is counted; dropping it gives it back.
 #[derive(Debug)]
-pub struct RequestPermit(Arc<Usage>);
+pub struct Permit {
+    usage: Arc<Usage>,
+    resource: Resource,
+}
 
 impl Budget {
     /// Nothing in use.
     #[must_use]
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
-            limits,
-            connections: AtomicUsize::new(0),
-            requests: AtomicUsize::new(0),
-            users: Mutex::default(),
-        })
+        Arc::new(Self { limits, counts: Counts::default(), users: Mutex::default() })
     }
 
     /// Takes on a connection of this user.
     ///
     /// # Errors
     /// The limit that was reached.
-    pub fn connection(self: &Arc<Self>, user: u32) -> Result<ConnectionPermit, Exhausted> {
-        let usage = self.usage(user);
-        if !take(&usage.connections, self.limits.connections_per_user) {
-            return Err(Exhausted::User(Resource::Connections));
-        }
-        if !take(&self.connections, self.limits.connections) {
-            give_back(&usage.connections);
-            return Err(Exhausted::All(Resource::Connections));
-        }
-        Ok(ConnectionPermit(usage))
+    pub fn connection(self: &Arc<Self>, user: u32) -> Result<Permit, Exhausted> {
+        Permit::take(&self.usage(user), Resource::Connections)
     }
 
     fn usage(self: &Arc<Self>, user: u32) -> Arc<Usage> {
@@ -117,12 +152,8 @@ impl Budget {
         if let Some(usage) = users.get(&user).and_then(Weak::upgrade) {
             return usage;
         }
-        let usage = Arc::new(Usage {
-            user,
-            budget: Arc::clone(self),
-            connections: AtomicUsize::new(0),
-            requests: AtomicUsize::new(0),
-        });
+        let (budget, counts) = (Arc::clone(self), Counts::default());
+        let usage = Arc::new(Usage { user, budget, counts });
         users.insert(user, Arc::downgrade(&usage));
         usage
     }
@@ -132,35 +163,33 @@ impl Budget {
     }
 }
 
-impl ConnectionPermit {
-    /// Takes on a request that came over this connection.
+impl Permit {
+    /// Takes on one more of something for the same user.
     ///
     /// # Errors
     /// The limit that was reached.
-    pub fn request(&self) -> Result<RequestPermit, Exhausted> {
-        let usage = &self.0;
-        if !take(&usage.requests, usage.budget.limits.requests_per_user) {
-            return Err(Exhausted::User(Resource::Requests));
+    pub fn another(&self, resource: Resource) -> Result<Self, Exhausted> {
+        Self::take(&self.usage, resource)
+    }
+
+    fn take(usage: &Arc<Usage>, resource: Resource) -> Result<Self, Exhausted> {
+        let limit = usage.budget.limits.of(resource);
+        let own = usage.counts.of(resource);
+        if !take(own, limit.user) {
+            return Err(Exhausted::User(resource));
         }
-        if !take(&usage.budget.requests, usage.budget.limits.requests) {
-            give_back(&usage.requests);
-            return Err(Exhausted::All(Resource::Requests));
+        if !take(usage.budget.counts.of(resource), limit.all) {
+            give_back(own);
+            return Err(Exhausted::All(resource));
         }
-        Ok(RequestPermit(Arc::clone(usage)))
+        Ok(Self { usage: Arc::clone(usage), resource })
     }
 }
 
-impl Drop for ConnectionPermit {
+impl Drop for Permit {
     fn drop(&mut self) {
-        give_back(&self.0.connections);
-        give_back(&self.0.budget.connections);
-    }
-}
-
-impl Drop for RequestPermit {
-    fn drop(&mut self) {
-        give_back(&self.0.requests);
-        give_back(&self.0.budget.requests);
+        give_back(self.usage.counts.of(self.resource));
+        give_back(self.usage.budget.counts.of(self.resource));
     }
 }
 
@@ -174,11 +203,22 @@ impl Drop for Usage {
     }
 }
 
-impl std::fmt::Display for Resource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Counts {
+    const fn of(&self, resource: Resource) -> &AtomicUsize {
+        match resource {
+            Resource::Connections => &self.connections,
+            Resource::Requests => &self.requests,
+            Resource::LargeRequests => &self.large_requests,
+        }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connections => "connections",
             Self::Requests => "requests",
+            Self::LargeRequests => "large requests",
         })
     }
 }
@@ -197,10 +237,9 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits {
-        connections: 3,
-        connections_per_user: 2,
-        requests: 3,
-        requests_per_user: 2,
+        connections: Limit { all: 3, user: 2 },
+        requests: Limit { all: 3, user: 2 },
+        large_requests: Limit { all: 3, user: 2 },
         requests_per_connection: 10,
     };
 
@@ -223,13 +262,19 @@ mod tests {
         let budget = Budget::new(LIMITS);
         let [a, b] = [budget.connection(1).unwrap(), budget.connection(1).unwrap()];
         let other = budget.connection(2).unwrap();
-        let first = a.request().unwrap();
-        let _second = b.request().unwrap();
-        assert_eq!(a.request().map(drop), Err(Exhausted::User(Resource::Requests)));
-        let _third = other.request().unwrap();
-        assert_eq!(other.request().map(drop), Err(Exhausted::All(Resource::Requests)));
+        let first = a.another(Resource::Requests).unwrap();
+        let _second = b.another(Resource::Requests).unwrap();
+        assert_eq!(
+            a.another(Resource::Requests).map(drop),
+            Err(Exhausted::User(Resource::Requests))
+        );
+        let _third = other.another(Resource::Requests).unwrap();
+        assert_eq!(
+            other.another(Resource::Requests).map(drop),
+            Err(Exhausted::All(Resource::Requests))
+        );
         drop(first);
-        b.request().unwrap();
+        b.another(Resource::Requests).unwrap();
     }
 
     #[test]
@@ -242,13 +287,28 @@ mod tests {
         }
         drop(b);
         let _last = budget.connection(2).unwrap();
-        let [_c, d] = [a.request().unwrap(), a.request().unwrap()];
-        let _e = other.request().unwrap();
+        let [_c, d] =
+            [a.another(Resource::Requests).unwrap(), a.another(Resource::Requests).unwrap()];
+        let _e = other.another(Resource::Requests).unwrap();
         for _ in 0..5 {
-            assert!(other.request().is_err());
+            assert!(other.another(Resource::Requests).is_err());
         }
         drop(d);
-        other.request().unwrap();
+        other.another(Resource::Requests).unwrap();
+    }
+
+    #[test]
+    fn fewer_descriptors_mean_fewer_connections_and_never_all_for_one_user() {
+        let limits = Limits::default();
+        let within = |descriptors| {
+            let Limit { all, user } = limits.within(descriptors).connections;
+            (all, user)
+        };
+        assert_eq!(within(limits.descriptors()), (8192, 2048));
+        assert_eq!(within(u64::MAX), (8192, 2048));
+        assert_eq!(within(limits.descriptors() - 1), (8191, 2048));
+        assert_eq!(within(1024), (192, 96));
+        assert_eq!(within(0), (2, 1));
     }
 
     #[test]
@@ -268,13 +328,14 @@ mod tests {
         let budget = Budget::new(LIMITS);
         for _ in 0..10 {
             let held: Vec<_> = (0..4).map(|_| budget.connection(1)).collect();
-            let requests: Vec<_> = held.iter().flatten().map(ConnectionPermit::request).collect();
+            let requests: Vec<_> =
+                held.iter().flatten().map(|held| held.another(Resource::Requests)).collect();
             drop(held);
             assert_eq!(budget.users().len(), 1);
             drop(requests);
             assert!(budget.users().is_empty());
         }
-        assert_eq!(budget.connections.load(Ordering::Acquire), 0);
-        assert_eq!(budget.requests.load(Ordering::Acquire), 0);
+        assert_eq!(budget.counts.connections.load(Ordering::Acquire), 0);
+        assert_eq!(budget.counts.requests.load(Ordering::Acquire), 0);
     }
 }

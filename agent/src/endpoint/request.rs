@@ -4,6 +4,7 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,10 +14,15 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
 use super::head::Messages;
+use super::limits::{Permit, Resource};
 
 /// The longest message anybody may send. A request of the Workload API names a few audiences or
 /// holds one token.
 pub(super) const MAX_MESSAGE: usize = 64 * 1024;
+
+/// A message beyond this counts as large, and few may be on their way at once: anybody can begin
+/// any number of requests that never end.
+const SMALL_MESSAGE: usize = 4 * 1024;
 
 /// How long a request that is one message may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,6 +35,9 @@ const PREFIX: usize = 5;
 pub(super) struct RequestBody<B> {
     body: B,
     framing: Framing,
+    connection: Arc<Permit>,
+    /// Held while a large message arrives.
+    large: Option<Permit>,
     /// Runs once the client let a handler wait for a request that is one message.
     waiting: Option<Pin<Box<Sleep>>>,
 }
@@ -46,9 +55,21 @@ struct Framing {
 
 impl<B> RequestBody<B> {
     /// Wraps a body that holds so many messages.
-    pub(super) const fn new(body: B, messages: Messages) -> Self {
-        let framing = Framing { messages, begun: false, prefix: [0; PREFIX], seen: 0, left: 0 };
-        Self { body, framing, waiting: None }
+    pub(super) const fn new(body: B, messages: Messages, connection: Arc<Permit>) -> Self {
+        Self { body, framing: Framing::new(messages), connection, large: None, waiting: None }
+    }
+
+    /// Lets a piece of the body pass, or not.
+    fn check(&mut self, data: &[u8]) -> Result<(), Status> {
+        self.framing.follow(data)?;
+        if self.framing.left > SMALL_MESSAGE && self.large.is_none() {
+            let large = self.connection.another(Resource::LargeRequests);
+            self.large = Some(large.map_err(|error| Status::unavailable(error.to_string()))?);
+        }
+        if self.framing.left == 0 {
+            self.large = None;
+        }
+        Ok(())
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
@@ -84,7 +105,7 @@ where
             Poll::Ready(Some(Ok(frame))) => frame,
         };
         let checked = match frame.data_ref() {
-            Some(data) => this.framing.follow(data),
+            Some(data) => this.check(data),
             None => Ok(()),
         };
         Poll::Ready(Some(checked.map(|()| frame)))
@@ -100,6 +121,10 @@ where
 }
 
 impl Framing {
+    const fn new(messages: Messages) -> Self {
+        Self { messages, begun: false, prefix: [0; PREFIX], seen: 0, left: 0 }
+    }
+
     fn follow(&mut self, mut input: &[u8]) -> Result<(), Status> {
         while !input.is_empty() {
             if self.left > 0 {
@@ -151,7 +176,7 @@ mod tests {
     /// The outcome of a body in one piece and octet by octet, which must be the same.
     #[track_caller]
     fn check(messages: Messages, body: &[u8], expected: Code) {
-        let framing = || RequestBody::new((), messages).framing;
+        let framing = || Framing::new(messages);
         let code =
             |result: Result<(), Status>| result.map_or_else(|status| status.code(), |()| Code::Ok);
         assert_eq!(code(framing().follow(body)), expected);

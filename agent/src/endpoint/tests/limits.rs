@@ -9,7 +9,7 @@ use super::client::{
 };
 use super::service::Server;
 use super::{check, check_connection, fetch, fetch_on, good_client_is_served};
-use crate::endpoint::limits::Limits;
+use crate::endpoint::limits::{Limit, Limits};
 
 /// H043
 #[tokio::test]
@@ -95,7 +95,8 @@ async fn a_client_that_opens_and_resets_streams_is_cut_off() {
 /// H046
 #[tokio::test]
 async fn connections_of_one_user_have_a_limit() {
-    let server = Server::start(Limits { connections_per_user: 3, ..Limits::default() }).await;
+    let server =
+        Server::start(Limits { connections: Limit { all: 9, user: 3 }, ..Limits::default() }).await;
     let mut clients = Vec::new();
     for _ in 0..3 {
         let mut client = Client::connect(&server.path()).await;
@@ -118,7 +119,8 @@ async fn connections_of_one_user_have_a_limit() {
 /// AMB-16
 #[tokio::test]
 async fn requests_of_one_user_have_a_limit() {
-    let mut server = Server::start(Limits { requests_per_user: 2, ..Limits::default() }).await;
+    let mut server =
+        Server::start(Limits { requests: Limit { all: 9, user: 2 }, ..Limits::default() }).await;
     let mut watcher = Client::connect(&server.path()).await;
     watcher.send(&request(1, &good(WATCH), &message(&[]))).await;
     let mut other = Client::connect(&server.path()).await;
@@ -194,4 +196,30 @@ async fn floods_and_broken_frames_are_survived() {
         check_connection(&server, &frames, expected).await;
     }
     check(&server, &[frame(GOAWAY, 0, 0, &[0; 8]), fetched].concat(), Outcome::Grpc(0)).await;
+}
+
+/// Requests that never end cost little each, and there are few large ones.
+#[tokio::test]
+async fn large_requests_that_do_not_arrive_have_a_limit() {
+    let limits = Limits { large_requests: Limit { all: 9, user: 2 }, ..Limits::default() };
+    let server = Server::start(limits).await;
+    let mut client = Client::connect(&server.path()).await;
+    let large = fetch(&"a".repeat(5000));
+    let (part, rest) = large.split_at(100);
+    for stream in [1, 3, 5] {
+        let head = frame(HEADERS, END_HEADERS, stream, &block(&good(FETCH)));
+        client.send(&[head, frame(DATA, 0, stream, part)].concat()).await;
+    }
+    assert_eq!(client.outcome(5).await, Outcome::Grpc(14));
+    // A small one, and one that comes in one piece, wait for nothing.
+    for (stream, whole) in [(7, fetch("a")), (9, large.clone())] {
+        client.send(&request(stream, &good(FETCH), &whole)).await;
+        assert_eq!(client.outcome(stream).await, Outcome::Grpc(0));
+    }
+    client.send(&frame(DATA, END_STREAM, 1, rest)).await;
+    assert_eq!(client.outcome(1).await, Outcome::Grpc(0));
+    client.send(&frame(HEADERS, END_HEADERS, 11, &block(&good(FETCH)))).await;
+    client.send(&frame(DATA, 0, 11, part)).await;
+    client.send(&frame(DATA, END_STREAM, 11, rest)).await;
+    assert_eq!(client.outcome(11).await, Outcome::Grpc(0));
 }
