@@ -113,7 +113,12 @@ async fn connections_of_one_user_have_a_limit() {
     }
     // The server notices before it looks at the next client, or soon after.
     drop(clients.pop());
-    while Client::connect(&server.path()).await.ask(&fetch_on(1, "a")).await != Outcome::Grpc(0) {}
+    let noticed = async {
+        while Client::connect(&server.path()).await.ask(&fetch_on(1, "a")).await != Outcome::Grpc(0)
+        {
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noticed).await.unwrap();
 }
 
 /// AMB-16
