@@ -124,6 +124,15 @@ impl SpiffeId {
         &self.trust_domain
     }
 
+    /// The same ID. If `name` is its trust domain, both hold the name's text in common.
+    #[must_use]
+    pub fn sharing(mut self, name: &TrustDomain) -> Self {
+        if self.trust_domain == *name {
+            self.trust_domain = name.clone();
+        }
+        self
+    }
+
     /// The path with its leading slash, or the empty string.
     #[must_use]
     pub fn path(&self) -> &str {

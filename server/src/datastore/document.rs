@@ -2,19 +2,19 @@
 //! the key. An unknown member is refused, never ignored.
 
 use std::borrow::Cow;
-use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use steeple::bundle::{Bundle, JwtAuthority, X509Authority};
-use steeple::entry::{DnsName, Entry, EntryContent, EntryId, Hint};
-use steeple::id::{SpiffeId, TrustDomain};
+use steeple::bundle::Bundle;
+use steeple::entry::Entry;
+use steeple::id::SpiffeId;
 use steeple::selector::SelectorSet;
 use thiserror::Error;
 
-use super::{Change, JoinToken, NewSerial, Node, TokenHash};
+use super::{Change, JoinToken, Node, TokenHash};
+
+pub(super) mod reader;
 
 /// Where a row is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -171,41 +171,9 @@ impl Row {
         }
     }
 
-    /// The change that led to this row.
-    pub(super) fn change(&self) -> Result<Change, RowError> {
-        match &self.document {
-            Some(document) => read(self.table, &self.key, document),
-            None => deletion(self.table, &self.key).map_err(|what| self.error(what)),
-        }
-    }
-
     fn error(&self, what: String) -> RowError {
         RowError { table: self.table, key: self.key.clone(), what }
     }
-}
-
-/// The change that led to this row.
-pub(super) fn read(table: Table, key: &str, document: &str) -> Result<Change, RowError> {
-    let change = match table {
-        Table::Entries => read_entry(key, document).map(|entry| Change::PutEntry(Arc::new(entry))),
-        Table::Nodes => read_node(key, document).map(|node| Change::PutNode(Arc::new(node))),
-        Table::Bundles => {
-            read_bundle(key, document).map(|bundle| Change::PutBundle(Arc::new(bundle)))
-        }
-        Table::JoinTokens => read_token(key, document).map(Change::PutJoinToken),
-        Table::Journals => read_journal(document).map(Change::PutJournal),
-    };
-    change.map_err(|what| RowError { table, key: key.into(), what })
-}
-
-fn deletion(table: Table, key: &str) -> Result<Change, String> {
-    Ok(match table {
-        Table::Entries => Change::DeleteEntry(parsed(key)?),
-        Table::Nodes => Change::DeleteNode(parsed(key)?),
-        Table::Bundles => Change::DeleteBundle(parsed(key)?),
-        Table::JoinTokens => Change::DeleteJoinToken(unhex(key)?),
-        Table::Journals => return Err("a journal is never deleted".into()),
-    })
 }
 
 fn write_entry(entry: &Entry) -> serde_json::Result<String> {
@@ -232,33 +200,6 @@ fn write_entry(entry: &Entry) -> serde_json::Result<String> {
     })
 }
 
-fn read_entry(key: &str, document: &str) -> Result<Entry, String> {
-    let document: EntryDocument<'_> = serde_json::from_str(document).map_err(shown)?;
-    let names = document.dns_names.iter().map(|name| DnsName::new(&name.0).map_err(shown));
-    let hint = document.hint.as_ref().map(|hint| Hint::new(&hint.0).map_err(shown)).transpose()?;
-    Ok(Entry {
-        id: EntryId::new(key).map_err(shown)?,
-        revision: document.revision,
-        created_at: document.created_at,
-        content: EntryContent {
-            spiffe_id: parsed(&document.spiffe_id.0)?,
-            parent_id: parsed(&document.parent_id.0)?,
-            selectors: selectors(&document.selectors)?,
-            x509_svid_ttl: document.x509_svid_ttl.map(Duration::from_secs),
-            jwt_svid_ttl: document.jwt_svid_ttl.map(Duration::from_secs),
-            federates_with: all_parsed::<TrustDomain, _>(&document.federates_with)?,
-            admin: document.admin,
-            downstream: document.downstream,
-            expires_at: document.expires_at,
-            dns_names: names.collect::<Result<_, _>>()?,
-            store_svid: document.store_svid,
-            hint: hint.flatten(),
-            disable_x509_svid_prefetch: document.disable_x509_svid_prefetch,
-            jwt_svid_include_jti: document.jwt_svid_include_jti,
-        },
-    })
-}
-
 fn write_node(node: &Node) -> serde_json::Result<String> {
     let new = node.new_serial.as_ref();
     serde_json::to_string(&NodeDocument {
@@ -270,25 +211,6 @@ fn write_node(node: &Node) -> serde_json::Result<String> {
         selectors: texts(&node.selectors),
         can_reattest: node.can_reattest,
         agent_version: text(&node.agent_version),
-    })
-}
-
-fn read_node(key: &str, document: &str) -> Result<Node, String> {
-    let document: NodeDocument<'_> = serde_json::from_str(document).map_err(shown)?;
-    let new_serial = match (document.new_serial, document.new_not_after) {
-        (Some(serial), Some(not_after)) => Some(NewSerial { serial, not_after }),
-        (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => return Err("half of a new serial number".into()),
-    };
-    Ok(Node {
-        id: parsed(key)?,
-        attestation_type: document.attestation_type.0.into_owned(),
-        serial: document.serial,
-        not_after: document.not_after,
-        new_serial,
-        selectors: selectors(&document.selectors)?,
-        can_reattest: document.can_reattest,
-        agent_version: document.agent_version.0.into_owned(),
     })
 }
 
@@ -311,43 +233,9 @@ fn write_bundle(bundle: &Bundle) -> serde_json::Result<String> {
     })
 }
 
-fn read_bundle(key: &str, document: &str) -> Result<Bundle, String> {
-    let document: BundleDocument = serde_json::from_str(document).map_err(shown)?;
-    let x509 = document.x509_authorities.into_iter().map(|authority| {
-        let certificate = STANDARD.decode(authority.certificate).map_err(shown)?.into();
-        Ok(X509Authority { certificate, tainted: authority.tainted })
-    });
-    let jwt = document.jwt_authorities.into_iter().map(|authority| {
-        Ok(JwtAuthority {
-            key_id: authority.key_id,
-            public_key: STANDARD.decode(authority.public_key).map_err(shown)?,
-            expires_at: authority.expires_at,
-            tainted: authority.tainted,
-        })
-    });
-    Ok(Bundle {
-        trust_domain: parsed(key)?,
-        x509_authorities: x509.collect::<Result<_, String>>()?,
-        jwt_authorities: jwt.collect::<Result<_, String>>()?,
-        refresh_hint: document.refresh_hint.map(Duration::from_secs),
-        sequence: document.sequence,
-    })
-}
-
 fn write_token(token: &JoinToken) -> serde_json::Result<String> {
     let agent_id = token.agent_id.clone();
     serde_json::to_string(&JoinTokenDocument { expires_at: token.expires_at, agent_id })
-}
-
-fn read_token(key: &str, document: &str) -> Result<JoinToken, String> {
-    let JoinTokenDocument { expires_at, agent_id } =
-        serde_json::from_str(document).map_err(shown)?;
-    Ok(JoinToken { hash: unhex(key)?, expires_at, agent_id })
-}
-
-fn read_journal(document: &str) -> Result<Arc<[u8]>, String> {
-    let document: JournalDocument = serde_json::from_str(document).map_err(shown)?;
-    Ok(STANDARD.decode(document.journal).map_err(shown)?.into())
 }
 
 fn text(text: &str) -> Text<'_> {
@@ -358,40 +246,8 @@ fn texts(selectors: &SelectorSet) -> Vec<Text<'_>> {
     selectors.iter().map(|selector| text(selector.as_str())).collect()
 }
 
-fn selectors(texts: &[Text<'_>]) -> Result<SelectorSet, String> {
-    all_parsed::<steeple::selector::Selector, Vec<_>>(texts).map(SelectorSet::from_iter)
-}
-
-fn parsed<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error: T::Err| error.to_string())
-}
-
-fn all_parsed<T, C>(texts: &[Text<'_>]) -> Result<C, String>
-where
-    T: std::str::FromStr<Err: ToString>,
-    C: FromIterator<T>,
-{
-    texts.iter().map(|text| parsed(&text.0)).collect()
-}
-
 fn hex(hash: &TokenHash) -> String {
     hash.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Result<TokenHash, String> {
-    let mut bytes = [0; 32];
-    if text.len() != 2 * bytes.len() {
-        return Err("a token's hash has 64 digits".into());
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        let digits = text.get(2 * at..2 * at + 2).unwrap_or_default();
-        *byte = u8::from_str_radix(digits, 16).map_err(shown)?;
-    }
-    Ok(TokenHash::from_bytes(bytes))
-}
-
-fn shown(error: impl ToString) -> String {
-    error.to_string()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]

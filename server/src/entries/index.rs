@@ -38,9 +38,9 @@ impl EntryIndex {
     }
 
     /// Adds an entry, or replaces the one of the same ID and returns that.
-    pub fn insert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+    pub fn insert(&mut self, mut entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let replaced = self.remove(&entry.id);
-        let entry = Arc::new(self.share(Arc::unwrap_or_clone(entry)));
+        self.share(&mut Arc::make_mut(&mut entry).content);
         let content = &entry.content;
         put(&mut self.by_parent, content.parent_id.clone(), &entry);
         put(&mut self.by_spiffe_id, content.spiffe_id.clone(), &entry);
@@ -154,16 +154,15 @@ impl EntryIndex {
         self.iter().filter(move |entry| entry.content.federates_with.contains(trust_domain))
     }
 
-    /// The same entry, with texts that others have as well replaced by theirs.
-    fn share(&mut self, mut entry: Entry) -> Entry {
-        let content = &mut entry.content;
+    /// Replaces texts that other entries have as well by theirs.
+    fn share(&mut self, content: &mut EntryContent) {
         if let Some((parent_id, _)) = self.by_parent.get_key_value(&content.parent_id) {
             content.parent_id = parent_id.clone();
         }
+        content.spiffe_id = content.spiffe_id.clone().sharing(content.parent_id.trust_domain());
         let selectors = content.selectors.iter().cloned();
         content.selectors = selectors.map(|selector| self.acquire(selector)).collect();
         content.dns_names.shrink_to_fit();
-        entry
     }
 
     fn acquire(&mut self, selector: Selector) -> Selector {

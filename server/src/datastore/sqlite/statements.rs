@@ -5,7 +5,8 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::Failure;
-use crate::datastore::document::{self, Row, Table};
+use crate::datastore::document::reader::Reader;
+use crate::datastore::document::{Row, Table};
 use crate::datastore::{Change, Commit, Revision, Stored};
 
 /// How many rows go into one statement. Few sizes, so that each stays prepared.
@@ -107,11 +108,12 @@ pub(super) async fn commits_after(
     .bind(number(revision))
     .fetch_all(connection)
     .await?;
+    let mut reader = Reader::new();
     let mut commits = Vec::with_capacity(rows.len());
     for (revision, log) in rows {
         let rows: Vec<Row> = serde_json::from_str(&log)
             .map_err(|error| Failure::Corrupt(format!("commit {revision}: {error}")))?;
-        let changes = rows.iter().map(Row::change).collect::<Result<_, _>>()?;
+        let changes = rows.iter().map(|row| reader.change(row)).collect::<Result<_, _>>()?;
         commits.push(Commit { revision: revision_of(revision), changes });
     }
     Ok(commits)
@@ -119,10 +121,11 @@ pub(super) async fn commits_after(
 
 /// Everything that is stored.
 pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Stored, Failure> {
+    let mut reader = Reader::new();
     let mut stored = Stored { revision: revision(connection).await?, ..Stored::default() };
     for table in [Table::Entries, Table::Nodes, Table::Bundles, Table::JoinTokens, Table::Journals]
     {
-        load_table(connection, table, &mut stored).await?;
+        load_table(connection, table, &mut reader, &mut stored).await?;
     }
     stored.entries.sort_by(|a, b| a.id.cmp(&b.id));
     stored.nodes.sort_by(|a, b| a.id.cmp(&b.id));
@@ -134,12 +137,13 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Stored, Fa
 async fn load_table(
     connection: &mut SqliteConnection,
     table: Table,
+    reader: &mut Reader,
     stored: &mut Stored,
 ) -> Result<(), Failure> {
     let sql = format!("SELECT key, document FROM {}", name(table));
     let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(connection);
     while let Some(row) = rows.try_next().await? {
-        match document::read(table, row.try_get::<&str, _>(0)?, row.try_get::<&str, _>(1)?)? {
+        match reader.put(table, row.try_get::<&str, _>(0)?, row.try_get::<&str, _>(1)?)? {
             Change::PutEntry(entry) => stored.entries.push(entry),
             Change::PutNode(node) => stored.nodes.push(node),
             Change::PutBundle(bundle) => stored.bundles.push(bundle),
