@@ -13,6 +13,8 @@ use crate::x509::Subject;
 use crate::x509::make::{CaRequest, Issuer, SvidRequest, Validity, self_signed_ca};
 use crate::x509::verify::Anchors;
 
+mod foreign;
+
 const HOUR: Duration = Duration::from_secs(3600);
 const SERVER: &str = "spiffe://example.org/spire/server";
 const AGENT: &str = "spiffe://example.org/spire/agent/a";

@@ -76,6 +76,22 @@ fn a_request_that_proves_nothing_is_refused() {
 }
 
 #[test]
+fn no_request_survives_a_change_of_any_byte() {
+    let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
+    let wish = Wish { subject: &nobody(), spiffe_id: None, dns_names: &["a.b".into()] };
+    let good = make(&key, &wish).unwrap();
+    for at in 0..good.len() {
+        for change in [0x01, 0x20, 0x80, 0xff] {
+            let mut changed = good.clone();
+            changed[at] ^= change;
+            let outcome = Csr::parse_verified(&changed);
+            assert!(outcome.is_err(), "byte {at} changed by {change:#x}");
+        }
+        assert!(Csr::parse_verified(&good[..at]).is_err(), "cut at byte {at}");
+    }
+}
+
+#[test]
 fn names_are_asked_for_once() {
     let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
     let id = "spiffe://example.org/a".parse().unwrap();

@@ -121,6 +121,23 @@ fn a_certificate_has_one_encoding_of_its_length_and_nothing_behind_it() {
     raw(b"-----BEGIN CERTIFICATE-----".to_vec(), malformed);
 }
 
+#[test]
+fn no_certificate_survives_a_change_of_any_byte() {
+    let world = World::new();
+    let good = world.leaf().sign(&world.root).to_vec();
+    let anchors = world.anchors();
+    for at in 0..good.len() {
+        for change in [0x01, 0x20, 0x80, 0xff] {
+            let mut changed = good.clone();
+            changed[at] ^= change;
+            let outcome = verify(&[changed.into()], Role::Client, &anchors, now());
+            assert!(outcome.is_err(), "byte {at} changed by {change:#x}");
+        }
+        let cut = [CertificateDer::from(good[..at].to_vec())];
+        assert!(verify(&cut, Role::Client, &anchors, now()).is_err(), "cut at byte {at}");
+    }
+}
+
 /// The signed and the unsigned name of the algorithm are the same (RFC 5280 4.1.1.2).
 #[test]
 fn the_algorithm_is_the_one_that_was_signed() {

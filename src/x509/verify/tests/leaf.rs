@@ -151,6 +151,8 @@ fn what_is_not_understood_is_refused_only_if_it_is_critical() {
     let world = World::new();
     let refused = Err(PeerError::CriticalExtension);
     world.check(&world.leaf().and(unknown(TRUE)), refused);
+    let chain = [world.leaf().and(unknown(TRUE)).sign(&world.root)];
+    assert_eq!(claimed_id(&chain, Role::Server).map(|_| ()), refused);
     world.check(&world.leaf().and(unknown(&[])), Ok(()));
     world.check_middle(&world.middle().and(unknown(TRUE)), refused);
     world.check_middle(&world.middle().and(unknown(&[])), Ok(()));

@@ -190,6 +190,8 @@ fn a_bundle_makes_anchors_only_of_authorities() {
     let none = Err(PeerError::NoAuthority);
     let root = world.root_certificate();
     world.check_root(&root.replacing(BASIC_CONSTRAINTS, None), none);
+    let not_ca = critical(BASIC_CONSTRAINTS, sequence(&[]));
+    world.check_root(&root.replacing(BASIC_CONSTRAINTS, Some(not_ca)), none);
     world.check_root(&root.replacing(KEY_USAGE, Some(usage(0x02))), none);
     world.check_root(&root.replacing(KEY_USAGE, Some(usage(0x04))), Ok(()));
     world.check_root(&root.replacing(KEY_USAGE, None), Ok(()));

@@ -1,0 +1,93 @@
+//! Peers that are not made with this crate.
+
+use std::time::SystemTime;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls::HandshakeKind;
+use rustls::server::ServerSessionMemoryCache;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+
+struct Foreign {
+    root: CertifiedIssuer<'static, KeyPair>,
+    now: SystemTime,
+}
+
+impl Foreign {
+    fn new(now: SystemTime) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.not_before = now.into();
+        params.not_after = (now + HOUR).into();
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Self { root, now }
+    }
+
+    fn anchors(&self) -> Arc<AnchorSet> {
+        let anchors = Anchors::new([self.root.der()]);
+        Arc::new(AnchorSet::of("example.org".parse().unwrap(), anchors))
+    }
+
+    fn material(&self, id: &str, purposes: &[ExtendedKeyUsagePurpose]) -> Arc<Material> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = purposes.to_vec();
+        params.not_before = self.now.into();
+        params.not_after = (self.now + HOUR).into();
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.signed_by(&key, &self.root).unwrap();
+        let key = PrivateKey::from_pkcs8(&key.serialize_der()).unwrap();
+        let chain = Chain::new(vec![leaf.der().clone()]).unwrap();
+        Arc::new(Material::new(&chain, Arc::new(key)).unwrap())
+    }
+}
+
+/// H129.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_for_one_side_is_refused_on_the_other() {
+    let world = World::new();
+    let foreign = Foreign::new(world.authority.clock.now());
+    world.server_anchors.send_replace(foreign.anchors());
+    world.client_anchors.send_replace(foreign.anchors());
+    let [server, client] =
+        [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    world.server.send_replace(foreign.material(SERVER, std::slice::from_ref(&server)));
+    world.client.send_replace(Some(foreign.material(AGENT, std::slice::from_ref(&client))));
+    assert_eq!(world.shake().await, accepted(Some(AGENT)));
+
+    world.client.send_replace(Some(foreign.material(AGENT, &[server])));
+    assert_eq!(world.shake().await, server_refused(PeerError::Purpose));
+    world.server.send_replace(foreign.material(SERVER, &[client]));
+    assert_eq!(world.shake().await, client_refused(PeerError::Purpose));
+}
+
+/// H145: not even a server that hands out tickets makes a client resume.
+#[tokio::test(start_paused = true)]
+async fn a_client_verifies_a_server_anew_that_would_resume() {
+    let world = World::new();
+    let connector = world.connector(world.verified());
+    let deps = ServerDeps {
+        material: world.server.subscribe(),
+        anchors: world.server_anchors.subscribe(),
+        clock: world.authority.clock.clone(),
+    };
+    let mut config = Arc::into_inner(server_config(deps).unwrap()).unwrap();
+    config.session_storage = ServerSessionMemoryCache::new(32);
+    config.send_tls13_tickets = 2;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    for _ in 0..2 {
+        let (near, far) = duplex(64 * 1024);
+        let (server, client) = tokio::join!(acceptor.accept(far), connector.handshake(near));
+        let (mut server, mut client) = (server.unwrap(), client.unwrap());
+        assert_eq!(server.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        server.write_all(b"!").await.unwrap();
+        client.stream.read_u8().await.unwrap();
+        assert_eq!(client.stream.get_ref().1.tls13_tickets_received(), 2);
+    }
+}
