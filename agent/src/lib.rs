@@ -8,4 +8,5 @@ pub mod identity;
 pub mod node;
 pub mod peer;
 pub mod server_api;
+pub mod sync;
 pub mod workload;

@@ -18,6 +18,7 @@ mod attest;
 pub mod dial;
 mod entries;
 pub mod grpc;
+pub mod kept;
 pub mod link;
 pub mod node_api;
 mod status;

@@ -1,0 +1,251 @@
+//! What the server says of this node, fetched again and again: entries by differences, the own
+//! bundle, and those of the foreign trust domains that an entry names.
+//!
+//! A view is published when it differs from the one before, and kept on disk without any key, so
+//! that an agent that is started while the server is away can at least tell who is entitled to
+//! what, serve bundles and validate tokens. Where the server answers, what was kept is never used:
+//! it is shown only once the first try has failed.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use steeple::atomic_file::{self, Access};
+use steeple::backoff::random_fraction;
+use steeple::bundle::Bundle;
+use steeple::clock::{self, Clock};
+use steeple::id::TrustDomain;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+mod pace;
+mod round;
+mod view;
+
+use self::pace::Pace;
+use self::view::View;
+use crate::identity::Snapshot;
+use crate::node::NodeStatus;
+use crate::node::plan::Standing;
+use crate::server_api::kept::Kept;
+use crate::server_api::{ServerApi, ServerError};
+
+/// How long a first try may take before what was kept is shown.
+const FIRST_TRY: Duration = Duration::from_secs(2);
+
+/// What a synchronisation works with.
+#[derive(Debug)]
+pub struct Deps {
+    /// The server.
+    pub server: Arc<dyn ServerApi>,
+    /// What this node is to the server.
+    pub node: watch::Receiver<NodeStatus>,
+    /// Asks for a synchronisation before it is due.
+    pub refresh: Arc<Notify>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What is configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The trust domain of this node.
+    pub trust_domain: TrustDomain,
+    /// How often to ask.
+    pub interval: Duration,
+    /// Where the last view is kept.
+    pub file: PathBuf,
+}
+
+/// Where the view goes.
+#[derive(Debug)]
+pub struct Channels {
+    /// Entries and bundles, for whoever serves them. Nothing before there is a view.
+    pub snapshot: watch::Sender<Option<Arc<Snapshot>>>,
+    /// The own bundle as the server said it since this start.
+    pub bundle: watch::Sender<Option<Arc<Bundle>>>,
+    /// How it goes.
+    pub status: watch::Sender<SyncStatus>,
+}
+
+/// How synchronisation goes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SyncStatus {
+    /// When the last one succeeded.
+    pub last_success: Option<SystemTime>,
+    /// Why the last one failed, if it did.
+    pub trouble: Option<String>,
+    /// How many entries this node has.
+    pub entries: usize,
+}
+
+/// The task.
+#[derive(Debug)]
+pub struct Sync {
+    deps: Deps,
+    config: Config,
+    channels: Channels,
+    view: View,
+    pace: Pace,
+    next: SystemTime,
+}
+
+impl Sync {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(deps: Deps, config: Config, channels: Channels) -> Self {
+        let (pace, next) = (Pace::new(config.interval), deps.clock.now());
+        Self { view: View::empty(&config.trust_domain), deps, config, channels, pace, next }
+    }
+
+    /// Synchronises until told to stop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = self.first() => {}
+        }
+        loop {
+            let clock = Arc::clone(&self.deps.clock);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Ok(()) = self.deps.node.changed() => self.node_changed(),
+                () = self.deps.refresh.notified() => self.hasten(),
+                () = clock::sleep_until(&*clock, self.next) => {
+                    let mut node = self.deps.node.clone();
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        // Whatever the server is about to say of a banned node is of no use.
+                        Ok(_) = node.wait_for(|node| node.standing == Standing::Banned) => {
+                            self.next = self.deps.clock.now() + self.config.interval;
+                        }
+                        () = self.due() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first try. What was kept is shown if it takes long, or fails.
+    async fn first(&mut self) {
+        let may_ask = may_ask(self.deps.node.borrow_and_update().standing);
+        if may_ask && tokio::time::timeout(FIRST_TRY, self.due()).await.is_err() {
+            self.next = self.deps.clock.now();
+        }
+        if self.channels.snapshot.borrow().is_none() {
+            self.show_kept();
+        }
+    }
+
+    async fn due(&mut self) {
+        if !may_ask(self.deps.node.borrow().standing) {
+            // What the node becomes is heard.
+            self.next = self.deps.clock.now() + self.config.interval;
+            return;
+        }
+        let now = self.deps.clock.now();
+        let fetched = round::fetch(&*self.deps.server, &self.view, now).await;
+        let wait = match fetched {
+            Ok(view) => {
+                self.succeeded(view);
+                self.pace.after_success(random_fraction())
+            }
+            Err(error) => self.failed(&error),
+        };
+        self.next = self.deps.clock.now() + wait;
+    }
+
+    fn succeeded(&mut self, view: View) {
+        let entries = view.entries().len();
+        let known = self.channels.snapshot.borrow().is_some();
+        if !known || view.differs(&self.view) {
+            info!(entries, bundles = view.bundles().len(), "synced");
+            self.view = view;
+            self.publish();
+            self.keep();
+        }
+        let own = self.view.own_bundle();
+        self.channels.bundle.send_if_modified(|bundle| {
+            let changed = *bundle != own;
+            *bundle = own;
+            changed
+        });
+        let last_success = Some(self.deps.clock.now());
+        self.channels.status.send_replace(SyncStatus { last_success, trouble: None, entries });
+    }
+
+    fn failed(&mut self, error: &ServerError) -> Duration {
+        let serves = self.channels.snapshot.borrow().is_some();
+        let wait = self.pace.after_failure(error, serves, random_fraction());
+        warn!(error = error as &dyn Error, retry_in = ?wait, "sync failed");
+        let trouble = Some(error.to_string());
+        self.channels.status.send_modify(|status| status.trouble = trouble);
+        wait
+    }
+
+    fn node_changed(&mut self) {
+        let standing = self.deps.node.borrow_and_update().standing;
+        if standing == Standing::Banned {
+            self.forget();
+        } else if may_ask(standing) {
+            self.next = self.deps.clock.now();
+        }
+    }
+
+    fn hasten(&mut self) {
+        let soonest = self.pace.soonest(self.next, self.deps.clock.now());
+        self.next = self.next.min(soonest);
+    }
+
+    /// Nobody on a banned node has an identity.
+    fn forget(&mut self) {
+        self.view = self.view.without_entries();
+        self.publish();
+        self.channels.status.send_replace(SyncStatus::default());
+        if let Err(error) = std::fs::remove_file(&self.config.file)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            warn!(error = &error as &dyn Error, "what was kept of entries was not removed");
+        }
+    }
+
+    fn publish(&self) {
+        self.channels.snapshot.send_replace(Some(Arc::new(self.view.snapshot())));
+    }
+
+    fn keep(&self) {
+        let bytes = self.view.kept().encode();
+        if let Err(error) = atomic_file::write(&self.config.file, &bytes, Access::Private) {
+            warn!(error = &error as &dyn Error, "entries and bundles were not kept on disk");
+        }
+    }
+
+    fn show_kept(&mut self) {
+        let kept = match std::fs::read(&self.config.file) {
+            Ok(bytes) => Kept::decode(&bytes),
+            Err(_none) => return,
+        };
+        let now = self.deps.clock.now();
+        let view = kept.ok().and_then(|kept| View::of_kept(&self.config.trust_domain, kept, now));
+        let Some(view) = view else {
+            warn!("what was kept of entries and bundles is damaged, and not used");
+            return;
+        };
+        info!(entries = view.entries().len(), "serving what was known before this start");
+        self.channels.status.send_modify(|status| status.entries = view.entries().len());
+        self.view = view;
+        self.publish();
+    }
+}
+
+/// Whether the server has reason to answer.
+fn may_ask(standing: Standing) -> bool {
+    match standing {
+        Standing::Attested | Standing::Refused(_) => true,
+        Standing::Unattested | Standing::Expired | Standing::Banned => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,448 @@
+//! A server whose answers are set, in virtual time.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use steeple::clock::{TokioClock, from_unix_seconds};
+use steeple::convert::stored_entry_from_proto;
+use steeple::entry::{Entry, EntryId};
+use steeple::tasks::Tasks;
+use steeple_proto::spire::api::types;
+use tracing::Span;
+
+use super::*;
+use crate::node::testing::Authority;
+use crate::server_api::{Denial, KnownEntries, MintRefusal, Minted, MintedJwt, X509Mint};
+
+/// What the server says now, and when it was asked for entries.
+#[derive(Debug)]
+struct Server {
+    entries: Mutex<Vec<Arc<Entry>>>,
+    own: Mutex<Bundle>,
+    foreign: Mutex<BTreeMap<TrustDomain, Result<Option<Bundle>, ServerError>>>,
+    fails: Mutex<Option<ServerError>>,
+    hangs: Mutex<bool>,
+    asked: Mutex<Vec<i64>>,
+    at_once: Mutex<(usize, usize)>,
+    clock: Arc<TokioClock>,
+}
+
+#[tonic::async_trait]
+impl ServerApi for Server {
+    async fn mint_x509(
+        &self,
+        _: Vec<X509Mint>,
+    ) -> Result<Vec<Result<Minted, MintRefusal>>, ServerError> {
+        Err(ServerError::Unsupported)
+    }
+
+    async fn mint_jwt(&self, _: &EntryId, _: &[String]) -> Result<MintedJwt, ServerError> {
+        Err(ServerError::Unsupported)
+    }
+
+    async fn sync_entries(&self, _: &KnownEntries) -> Result<Vec<Arc<Entry>>, ServerError> {
+        self.asked.lock().unwrap().push(clock::unix_seconds(self.clock.now()) - 1_000_000);
+        if *self.hangs.lock().unwrap() {
+            std::future::pending::<()>().await;
+        }
+        match self.fails.lock().unwrap().clone() {
+            Some(error) => Err(error),
+            None => Ok(self.entries.lock().unwrap().clone()),
+        }
+    }
+
+    async fn bundle(&self) -> Result<Bundle, ServerError> {
+        Ok(self.own.lock().unwrap().clone())
+    }
+
+    async fn federated_bundle(&self, name: &TrustDomain) -> Result<Option<Bundle>, ServerError> {
+        {
+            let mut at_once = self.at_once.lock().unwrap();
+            at_once.0 += 1;
+            at_once.1 = at_once.1.max(at_once.0);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        self.at_once.lock().unwrap().0 -= 1;
+        self.foreign.lock().unwrap().get(name).cloned().unwrap_or(Ok(None))
+    }
+}
+
+struct World {
+    server: Arc<Server>,
+    clock: Arc<TokioClock>,
+    authority: Authority,
+    directory: tempfile::TempDir,
+    node: watch::Sender<NodeStatus>,
+}
+
+struct Running {
+    snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
+    bundle: watch::Receiver<Option<Arc<Bundle>>>,
+    status: watch::Receiver<SyncStatus>,
+    refresh: Arc<Notify>,
+    tasks: Tasks,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(TokioClock::new(from_unix_seconds(1_000_000)));
+        let authority = Authority::new(clock.now());
+        let server = Arc::new(Server {
+            entries: Mutex::default(),
+            own: Mutex::new(authority.bundle()),
+            foreign: Mutex::default(),
+            fails: Mutex::default(),
+            hangs: Mutex::default(),
+            asked: Mutex::default(),
+            at_once: Mutex::default(),
+            clock: clock.clone(),
+        });
+        let node = watch::Sender::new(NodeStatus::default());
+        let world =
+            Self { server, clock, authority, directory: tempfile::tempdir().unwrap(), node };
+        world.is(Standing::Attested);
+        world
+    }
+
+    fn is(&self, standing: Standing) {
+        self.node.send_modify(|node| node.standing = standing);
+    }
+
+    fn entries(&self, entries: &[(&str, &[&str])]) {
+        *self.server.entries.lock().unwrap() =
+            entries.iter().map(|(id, federates)| entry(id, federates)).collect();
+    }
+
+    fn fails(&self, error: Option<ServerError>) {
+        *self.server.fails.lock().unwrap() = error;
+    }
+
+    fn foreign(&self, name: &str, answer: Result<Option<Bundle>, ServerError>) {
+        let name = name.parse().unwrap();
+        self.server.foreign.lock().unwrap().insert(name, answer);
+    }
+
+    fn foreign_bundle(&self, name: &str) -> Bundle {
+        Bundle { trust_domain: name.parse().unwrap(), ..self.authority.bundle() }
+    }
+
+    fn asked(&self) -> Vec<i64> {
+        std::mem::take(&mut *self.server.asked.lock().unwrap())
+    }
+
+    fn start(&self) -> Running {
+        let (snapshot, bundle, status) =
+            (watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
+        let refresh = Arc::new(Notify::new());
+        let deps = Deps {
+            server: self.server.clone(),
+            node: self.node.subscribe(),
+            refresh: refresh.clone(),
+            clock: self.clock.clone(),
+        };
+        let config = Config {
+            trust_domain: "td".parse().unwrap(),
+            interval: Duration::from_secs(5),
+            file: self.directory.path().join("view"),
+        };
+        let running = Running {
+            snapshot: snapshot.subscribe(),
+            bundle: bundle.subscribe(),
+            status: status.subscribe(),
+            refresh,
+            tasks: Tasks::new(),
+        };
+        let sync = Sync::new(deps, config, Channels { snapshot, bundle, status });
+        running.tasks.spawn(Span::none(), |stop| sync.run(stop));
+        running
+    }
+}
+
+impl Running {
+    /// The next view: names of entries, names of bundles.
+    async fn next(&mut self) -> (Vec<String>, Vec<String>) {
+        self.snapshot.changed().await.unwrap();
+        self.seen()
+    }
+
+    fn seen(&mut self) -> (Vec<String>, Vec<String>) {
+        let snapshot = self.snapshot.borrow_and_update().clone().unwrap();
+        let names = ["td", "a", "b", "c"]
+            .into_iter()
+            .filter(|name| snapshot.bundle(&name.parse::<TrustDomain>().unwrap()).is_some());
+        let entries = snapshot.entries().iter().map(|entry| entry.id.to_string());
+        (entries.collect(), names.map(ToOwned::to_owned).collect())
+    }
+
+    fn is_quiet(&self) -> bool {
+        !self.snapshot.has_changed().unwrap()
+    }
+
+    async fn stop(self) {
+        self.tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+    }
+}
+
+fn entry(id: &str, federates: &[&str]) -> Arc<Entry> {
+    let path = |path: &str| Some(types::Spiffeid { trust_domain: "td".into(), path: path.into() });
+    let wire = types::Entry {
+        id: id.into(),
+        spiffe_id: path("/web"),
+        parent_id: path("/spire/agent/x"),
+        selectors: vec![types::Selector { r#type: "unix".into(), value: "uid:1".into() }],
+        federates_with: federates.iter().map(|&name| name.to_owned()).collect(),
+        ..types::Entry::default()
+    };
+    Arc::new(stored_entry_from_proto(&wire).unwrap())
+}
+
+fn view(entries: &[&str], bundles: &[&str]) -> (Vec<String>, Vec<String>) {
+    let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    (owned(entries), owned(bundles))
+}
+
+async fn seconds(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn away() -> ServerError {
+    ServerError::Unavailable("away".into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_is_there_at_once_and_again_whenever_it_differs() {
+    let world = World::new();
+    world.entries(&[("e1", &[])]);
+    let mut sync = world.start();
+    assert_eq!(sync.next().await, view(&["e1"], &["td"]));
+    assert_eq!(world.asked(), [0]);
+    assert_eq!(*sync.bundle.borrow().clone().unwrap(), world.authority.bundle());
+
+    seconds(60).await;
+    assert!(sync.is_quiet());
+    assert!((10..=13).contains(&world.asked().len()));
+
+    world.entries(&[("e1", &[]), ("e2", &[])]);
+    assert_eq!(sync.next().await, view(&["e1", "e2"], &["td"]));
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_content_makes_a_bundle_another_one() {
+    let world = World::new();
+    let mut sync = world.start();
+    sync.next().await;
+    world.server.own.lock().unwrap().sequence = 7;
+    seconds(20).await;
+    assert!(sync.is_quiet());
+    let newer = Authority::new(world.clock.now()).bundle().x509_authorities;
+    world.server.own.lock().unwrap().x509_authorities.extend(newer);
+    sync.next().await;
+    assert_eq!(sync.bundle.borrow().clone().unwrap().x509_authorities.len(), 2);
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bundles_that_entries_name_come_and_go() {
+    let world = World::new();
+    world.entries(&[("e1", &["a", "b"]), ("e2", &["b", "td", "c"])]);
+    world.foreign("a", Ok(Some(world.foreign_bundle("a"))));
+    world.foreign("b", Ok(Some(world.foreign_bundle("b"))));
+    let mut sync = world.start();
+    assert_eq!(sync.next().await, view(&["e1", "e2"], &["td", "a", "b"]));
+
+    // A bundle that cannot be had stays, one that is gone goes.
+    world.foreign("a", Err(away()));
+    world.foreign("b", Ok(None));
+    assert_eq!(sync.next().await, view(&["e1", "e2"], &["td", "a"]));
+
+    world.entries(&[("e2", &["c"])]);
+    assert_eq!(sync.next().await, view(&["e2"], &["td"]));
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_ten_bundles_are_asked_for_at_once() {
+    let world = World::new();
+    let names: Vec<String> = (0..35).map(|number| format!("d{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.entries(&[("e1", &names)]);
+    let mut sync = world.start();
+    sync.next().await;
+    assert_eq!(world.server.at_once.lock().unwrap().1, 10);
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_stays_while_the_server_is_away_for_days() {
+    let world = World::new();
+    world.entries(&[("e1", &[])]);
+    let mut sync = world.start();
+    sync.next().await;
+    world.fails(Some(away()));
+    world.asked();
+    seconds(3 * 24 * 3_600).await;
+    assert!(sync.is_quiet());
+    assert_eq!(sync.seen(), view(&["e1"], &["td"]));
+    let tries = world.asked().len();
+    assert!((1_000..1_400).contains(&tries), "{tries}"); // Every four minutes.
+    let trouble = sync.status.borrow().trouble.clone().unwrap();
+    assert_eq!(trouble, "the server is unavailable: away");
+
+    world.entries(&[("e2", &[])]);
+    world.fails(None);
+    assert_eq!(sync.next().await, view(&["e2"], &["td"]));
+    assert_eq!(sync.status.borrow_and_update().trouble, None);
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_own_bundle_that_vouches_for_nobody_is_not_believed() {
+    let world = World::new();
+    let mut sync = world.start();
+    sync.next().await;
+    world.server.own.lock().unwrap().x509_authorities.clear();
+    seconds(10).await;
+    assert!(sync.is_quiet());
+    assert!(sync.status.borrow().trouble.clone().unwrap().contains("without any X.509 authority"));
+    *world.server.own.lock().unwrap() = world.foreign_bundle("a");
+    seconds(30).await;
+    assert!(sync.status.borrow().trouble.clone().unwrap().contains("the bundle of a"));
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn authorities_that_nobody_can_verify_with_are_left_out() {
+    use steeple::bundle::{JwtAuthority, X509Authority};
+    let world = World::new();
+    let x509 = |der: &[u8]| X509Authority { certificate: der.to_vec().into(), tainted: false };
+    let leaf = world.authority.identity("spiffe://td/x", 60).svid;
+    let jwt = |key_id: &str, public_key: &[u8], expires_at| JwtAuthority {
+        key_id: key_id.into(),
+        public_key: public_key.to_vec(),
+        expires_at,
+        tainted: false,
+    };
+    let key = world.authority.identity("spiffe://td/x", 60).key;
+    let spki = steeple::keys::Signer::public_key(&*key).spki_der().to_vec();
+    {
+        let mut own = world.server.own.lock().unwrap();
+        let good = own.x509_authorities[0].clone();
+        own.x509_authorities.extend([good, x509(b"garbage"), x509(leaf.chain().leaf())]);
+        own.jwt_authorities = vec![
+            jwt("good", &spki, None),
+            jwt("garbage", b"garbage", None),
+            jwt("expired", &spki, Some(1_000)),
+        ];
+    }
+    let mut sync = world.start();
+    sync.next().await;
+    let bundle = sync.bundle.borrow().clone().unwrap();
+    assert_eq!(bundle.x509_authorities, world.authority.bundle().x509_authorities); // H158, PIT-26
+    let keys: Vec<_> = bundle.jwt_authorities.iter().map(|key| key.key_id.as_str()).collect();
+    assert_eq!(keys, ["good"]);
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_no_agent_yet_asks_nothing() {
+    let world = World::new();
+    world.is(Standing::Unattested);
+    let mut sync = world.start();
+    seconds(60).await;
+    assert_eq!(world.asked(), [0; 0]);
+    world.is(Standing::Attested);
+    assert_eq!(sync.next().await, view(&[], &["td"]));
+    assert_eq!(world.asked(), [60]);
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_is_granted_before_the_next_sync_is_due() {
+    let world = World::new();
+    let mut sync = world.start();
+    sync.next().await;
+    seconds(2).await;
+    sync.refresh.notify_one();
+    seconds(1).await;
+    assert_eq!(world.asked(), [0, 2]);
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_banned_node_nobody_has_an_identity() {
+    let world = World::new();
+    world.entries(&[("e1", &[])]);
+    let mut sync = world.start();
+    sync.next().await;
+    *world.server.hangs.lock().unwrap() = true;
+    seconds(10).await;
+    world.is(Standing::Banned);
+    assert_eq!(sync.next().await, view(&[], &["td"]));
+    assert!(!world.directory.path().join("view").exists());
+    *world.server.hangs.lock().unwrap() = false;
+    world.asked();
+    seconds(600).await;
+    assert_eq!(world.asked(), [0; 0]);
+    world.is(Standing::Attested);
+    assert_eq!(sync.next().await, view(&["e1"], &["td"]));
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_agent_knows_what_it_knew_while_the_server_is_away() {
+    let world = World::new();
+    world.entries(&[("e1", &["a"])]);
+    world.foreign("a", Ok(Some(world.foreign_bundle("a"))));
+    let mut sync = world.start();
+    sync.next().await;
+    sync.stop().await;
+
+    world.fails(Some(away()));
+    let mut sync = world.start();
+    assert_eq!(sync.next().await, view(&["e1"], &["td", "a"]));
+    // The node's own trust has to come from the server.
+    assert_eq!(*sync.bundle.borrow(), None);
+    assert_eq!(sync.status.borrow().last_success, None);
+    sync.stop().await;
+
+    // Refused is not away, but what was known is known.
+    world.is(Standing::Refused(Denial::NotAttested));
+    let mut sync = world.start();
+    assert_eq!(sync.next().await, view(&["e1"], &["td", "a"]));
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_agent_asks_before_it_shows_what_it_knew() {
+    let world = World::new();
+    world.entries(&[("e1", &[])]);
+    let mut sync = world.start();
+    sync.next().await;
+    sync.stop().await;
+
+    world.entries(&[("e2", &[])]);
+    let mut sync = world.start();
+    assert_eq!(sync.next().await, view(&["e2"], &["td"]));
+    sync.stop().await;
+
+    *world.server.hangs.lock().unwrap() = true;
+    let started = tokio::time::Instant::now();
+    let mut sync = world.start();
+    assert_eq!(sync.next().await, view(&["e2"], &["td"]));
+    assert_eq!(started.elapsed(), FIRST_TRY);
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_and_is_damaged_is_not_used() {
+    let world = World::new();
+    std::fs::write(world.directory.path().join("view"), b"garbage").unwrap();
+    world.fails(Some(away()));
+    let mut sync = world.start();
+    seconds(10).await;
+    assert!(sync.is_quiet());
+    world.fails(None);
+    assert_eq!(sync.next().await, view(&[], &["td"]));
+    sync.stop().await;
+}
