@@ -12,6 +12,7 @@ use steeple::selector::{Selector, SelectorSet};
 use steeple::x509::Serial;
 
 use super::Correlation;
+use crate::ca::authorities::AuthorityId;
 use crate::ca::slots::{Kind, Slot};
 
 /// On whose behalf something happened.
@@ -105,7 +106,7 @@ pub enum Event {
         entry_id: Option<EntryId>,
         serial: Hex<Serial>,
         not_after: i64,
-        authority_id: String,
+        authority_id: AuthorityId,
     },
     /// It was.
     X509Issued {
@@ -138,7 +139,7 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         jti: Option<String>,
         expires_at: i64,
-        key_id: String,
+        key_id: AuthorityId,
     },
     /// It was.
     JwtIssued {
@@ -219,13 +220,13 @@ pub enum Event {
         correlation: Correlation,
         kind: Kind,
         slot: Slot,
-        authority_id: String,
+        authority_id: AuthorityId,
         not_after: i64,
     },
     /// An authority signs from now on.
-    AuthorityActivated { kind: Kind, slot: Slot, authority_id: String, not_after: i64 },
+    AuthorityActivated { kind: Kind, slot: Slot, authority_id: AuthorityId, not_after: i64 },
     /// An authority is no longer vouched for, since nothing it signed is valid any more.
-    AuthorityPruned { kind: Kind, authority_id: String, not_after: i64 },
+    AuthorityPruned { kind: Kind, authority_id: AuthorityId, not_after: i64 },
 }
 
 /// What an entry says, as far as it decides who gets which identity.

@@ -32,6 +32,7 @@ struct Scripted {
 
 #[derive(Clone, Copy, Debug)]
 enum Append {
+    Whole,
     Short(usize),
     Interrupted,
     Full,
@@ -61,7 +62,7 @@ impl Scripted {
 impl Storage for Scripted {
     fn append(&self, bytes: &[u8]) -> io::Result<usize> {
         let count = match self.appends.lock().unwrap().pop_front() {
-            None => bytes.len(),
+            None | Some(Append::Whole) => bytes.len(),
             Some(Append::Short(count)) => count,
             Some(Append::Interrupted) => return Err(ErrorKind::Interrupted.into()),
             Some(Append::Full) => return Err(ErrorKind::StorageFull.into()),
@@ -92,6 +93,15 @@ impl Storage for Scripted {
     fn identity(&self) -> Option<Identity> {
         None
     }
+}
+
+/// A log whose disk is full after so many writes, for so many more.
+pub(crate) fn full_after(writes: usize, failures: usize) -> Audit {
+    let storage = Arc::new(Scripted::default());
+    storage.script(&vec![Append::Whole; writes]);
+    storage.script(&vec![Append::Full; failures]);
+    let config = Config { path: "audit.jsonl".into(), durability: Durability::Background };
+    Audit::on(storage, config, Arc::new(TokioClock::new(from_unix_seconds(NOW))))
 }
 
 fn audit(durability: Durability) -> (Arc<Audit>, Arc<Scripted>) {

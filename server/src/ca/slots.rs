@@ -13,18 +13,19 @@ use steeple::clock::unix_seconds;
 /// How often the schedule is looked at when nothing is due before.
 pub const TICK: Duration = Duration::from_secs(10);
 
-/// How long before its making an authority is valid, for clocks that differ. A clock that was set
-/// back by more puts an authority into the future.
-pub const BACKDATE: Duration = Duration::from_secs(10);
+/// How far an authority may have been made in the future before it is clear that the clock has been
+/// set back. Certificates are valid for as long before they are made.
+const CLOCK_TOLERANCE: i64 = 60;
 
-/// An active authority is never replaced by one that has been public for less, if its lifetime
-/// allows: agents look for news every 5 seconds.
-const PROPAGATION: i64 = 10;
+/// An active authority is not replaced by one that has been public for less, or for less than a
+/// sixth of its life, while it can still be used: agents that were cut off have to learn of it.
+const PROPAGATION: i64 = HOUR;
 
-const DAY: i64 = 24 * 60 * 60;
+const HOUR: i64 = 60 * 60;
+const DAY: i64 = 24 * HOUR;
 
 /// What an authority signs.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A CA whose key signs X.509-SVIDs.
@@ -168,14 +169,13 @@ impl Occupant {
     }
 
     fn published_at(&self) -> i64 {
-        self.issued_at.saturating_add(PROPAGATION.min(self.lifetime() / 3))
+        self.issued_at.saturating_add(PROPAGATION.min(self.lifetime() / 6))
     }
 
     /// Whether it was made in the future: the clock has been set back, and what was to last a day
     /// would last for as long as the clock had been wrong, too.
     fn is_ahead(&self, now: i64) -> bool {
-        let backdate = i64::try_from(BACKDATE.as_secs()).unwrap_or(0);
-        self.issued_at.saturating_sub(backdate) > now
+        self.issued_at.saturating_sub(CLOCK_TOLERANCE) > now
     }
 }
 
@@ -187,6 +187,15 @@ impl Slot {
             Self::A => Self::B,
             Self::B => Self::A,
         }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::X509Ca => "X.509 CA",
+            Self::JwtKey => "JWT key",
+        })
     }
 }
 

@@ -47,7 +47,7 @@ fn a_line_tells_when_who_and_what() {
             audience: vec!["db".into()],
             jti: None,
             expires_at: NOW + 300,
-            key_id: "k".into(),
+            key_id: "k".to_owned().into(),
         },
         r#""caller":{"class":"agent","id":"spiffe://example.org/spire/agent/x","address":"[2001:db8::1]:443"},"event":"jwt_intent","correlation":"0000000000000000-3","spiffe_id":"spiffe://example.org/web","entry_id":"e-1","audience":["db"],"expires_at":1767323345,"key_id":"k""#,
     );

@@ -9,12 +9,10 @@ use super::*;
 /// When the first authority of each table is made.
 const T: i64 = 1_000_000;
 
-const HOUR: i64 = 3600;
-
 /// An X.509 CA that is made at `T + at` and lives for `lifetime`.
 fn ca(status: Status, at: i64, lifetime: i64) -> Option<Occupant> {
     let issued_at = T + at;
-    let backdate = i64::try_from(BACKDATE.as_secs()).unwrap();
+    let backdate = CLOCK_TOLERANCE.min(lifetime / 6);
     Some(Occupant {
         status,
         issued_at,
@@ -77,6 +75,17 @@ fn a_life_of_a_minute_is_enough_to_publish_before_signing() {
 }
 
 #[test]
+fn after_a_long_absence_agents_get_an_hour_to_learn_of_the_next() {
+    let day = 24 * HOUR;
+    check(ca(Active, 0, day), None, 21 * HOUR, &[Step::Prepare(B)]);
+    check(ca(Active, 0, day), ca(Prepared, 21 * HOUR, day), 22 * HOUR - 1, &[]);
+    check(ca(Active, 0, day), ca(Prepared, 21 * HOUR, day), 22 * HOUR, &[Step::Activate(B)]);
+    // If there is an hour.
+    check(ca(Active, 0, day), ca(Prepared, day - 9, day), day - 1, &[]);
+    check(ca(Active, 0, day), ca(Prepared, day - 9, day), day, &[Step::Activate(B)]);
+}
+
+#[test]
 fn without_a_usable_one_a_new_one_signs_at_once() {
     let at_once = |slot| [Step::Prepare(slot), Step::Activate(slot)];
     check(None, None, 0, &at_once(A));
@@ -111,21 +120,21 @@ fn a_clock_set_forward_rotates_as_if_the_time_had_passed() {
 
 #[test]
 fn a_clock_set_back_by_less_than_the_backdating_changes_nothing() {
-    check(ca(Active, 0, HOUR), None, -10, &[]);
-    check(key(Active, 0, HOUR), None, -10, &[]);
+    check(ca(Active, 0, HOUR), None, -60, &[]);
+    check(key(Active, 0, HOUR), None, -60, &[]);
 }
 
 #[test]
 fn an_authority_out_of_the_future_is_replaced() {
     let at_once = [Step::Prepare(B), Step::Activate(B)];
     // Nobody would accept what such a CA signs.
-    check(ca(Active, 0, HOUR), None, -11, &at_once);
+    check(ca(Active, 0, HOUR), None, -61, &at_once);
     check(ca(Active, 0, HOUR), ca(Prepared, 0, HOUR), -HOUR, &at_once);
     check(ca(Active, 0, HOUR), ca(Prepared, -DAY, 2 * DAY), -HOUR, &[Step::Activate(B)]);
     // A key works, so its successor is published first.
     check(key(Active, 0, HOUR), None, -DAY, &[Step::Prepare(B)]);
-    check(key(Active, 0, HOUR), key(Prepared, -DAY, HOUR), 9 - DAY, &[]);
-    check(key(Active, 0, HOUR), key(Prepared, -DAY, HOUR), 10 - DAY, &[Step::Activate(B)]);
+    check(key(Active, 0, HOUR), key(Prepared, -DAY, HOUR), 599 - DAY, &[]);
+    check(key(Active, 0, HOUR), key(Prepared, -DAY, HOUR), 600 - DAY, &[Step::Activate(B)]);
     // A successor that is out of the future itself takes over and is replaced in its turn.
     check(key(Active, 0, HOUR), key(Prepared, 0, HOUR), -DAY, &[Step::Activate(B)]);
     check(key(Old, 0, HOUR), key(Active, 0, HOUR), -DAY, &[Step::Prepare(A)]);

@@ -1,0 +1,251 @@
+//! What the server remembers of its authorities, as it is stored. Private keys are not in it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+use super::authorities::AuthorityId;
+use super::slots::{Kind, Slot, Status};
+
+const VERSION: u32 = 1;
+
+/// All authorities of this server that are, or may be, in the bundle.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Journal {
+    records: Vec<Record>,
+}
+
+/// An authority.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// What it signs.
+    pub kind: Kind,
+    /// Where its key is; none once another authority has its slot.
+    pub slot: Option<Slot>,
+    /// Where in its life it is.
+    pub status: Status,
+    /// Its name.
+    pub authority_id: AuthorityId,
+    /// When it was made, in seconds since 1970.
+    pub issued_at: i64,
+    /// From when on what it signs is accepted, in seconds since 1970.
+    pub not_before: i64,
+    /// Until when what it signs is accepted, in seconds since 1970.
+    pub not_after: i64,
+    /// The certificate of a CA, the public key of a JWT key, in DER.
+    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+    pub public: Vec<u8>,
+}
+
+/// Why a stored journal cannot be used.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum JournalError {
+    /// It was written by a newer server.
+    #[error("the journal of the authorities has version {0}, this server knows {VERSION}")]
+    Version(u32),
+    /// It cannot be read.
+    #[error("the journal of the authorities is damaged: {0}")]
+    Malformed(String),
+    /// Two authorities of a kind are active, prepared, or in one slot.
+    #[error("the journal of the authorities contradicts itself")]
+    Contradiction,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Stored<R> {
+    version: u32,
+    authorities: R,
+}
+
+impl Journal {
+    /// Reads what [`Self::encode`] wrote.
+    pub fn decode(stored: &[u8]) -> Result<Self, JournalError> {
+        let malformed = |error: serde_json::Error| JournalError::Malformed(error.to_string());
+        let Version { version } = serde_json::from_slice(stored).map_err(malformed)?;
+        if version != VERSION {
+            return Err(JournalError::Version(version));
+        }
+        let stored: Stored<Vec<Record>> = serde_json::from_slice(stored).map_err(malformed)?;
+        let journal = Self { records: stored.authorities };
+        if journal.contradicts_itself() { Err(JournalError::Contradiction) } else { Ok(journal) }
+    }
+
+    /// What is stored.
+    pub fn encode(&self) -> Result<Vec<u8>, JournalError> {
+        let stored = Stored { version: VERSION, authorities: &self.records };
+        serde_json::to_vec(&stored).map_err(|error| JournalError::Malformed(error.to_string()))
+    }
+
+    /// All authorities, oldest first.
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The authority in a slot.
+    #[must_use]
+    pub fn held(&self, kind: Kind, slot: Slot) -> Option<&Record> {
+        self.records.iter().find(|record| record.kind == kind && record.slot == Some(slot))
+    }
+
+    /// The authority that signs.
+    #[must_use]
+    pub fn active(&self, kind: Kind) -> Option<&Record> {
+        self.records.iter().find(|r| r.kind == kind && r.status == Status::Active)
+    }
+
+    /// This journal with a prepared authority in its slot, the former holder of which has none.
+    pub(super) fn with_prepared(&self, prepared: Record) -> Self {
+        let mut records = self.records.clone();
+        for record in &mut records {
+            if record.kind == prepared.kind && record.slot == prepared.slot {
+                record.slot = None;
+                record.status = Status::Old;
+            }
+        }
+        records.push(prepared);
+        Self { records }
+    }
+
+    /// This journal with the holder of a slot active, and no other one of its kind.
+    pub(super) fn with_active(&self, kind: Kind, slot: Slot) -> Self {
+        let mut records = self.records.clone();
+        for record in records.iter_mut().filter(|record| record.kind == kind) {
+            if record.slot == Some(slot) {
+                record.status = Status::Active;
+            } else if record.status == Status::Active {
+                record.status = Status::Old;
+            }
+        }
+        Self { records }
+    }
+
+    /// This journal without those authorities.
+    pub(super) fn without(&self, ids: &[AuthorityId]) -> Self {
+        let kept = |record: &&Record| !ids.contains(&record.authority_id);
+        Self { records: self.records.iter().filter(kept).cloned().collect() }
+    }
+
+    fn contradicts_itself(&self) -> bool {
+        let clash = |a: &Record, b: &Record| {
+            let same_status = a.status == b.status && a.status != Status::Old;
+            let same_slot = a.slot.is_some() && a.slot == b.slot;
+            a.kind == b.kind && (same_status || same_slot)
+        };
+        let mut rest = self.records.iter();
+        let mut clashes = false;
+        while let Some(record) = rest.next() {
+            // One that is not old has its key in a slot.
+            clashes |= record.status != Status::Old && record.slot.is_none();
+            clashes |= rest.clone().any(|other| clash(record, other));
+        }
+        clashes
+    }
+}
+
+fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&STANDARD.encode(bytes))
+}
+
+fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: &str, slot: Option<Slot>, status: Status) -> Record {
+        Record {
+            kind: Kind::X509Ca,
+            slot,
+            status,
+            authority_id: id.to_owned().into(),
+            issued_at: 1,
+            not_before: i64::MIN,
+            not_after: i64::MAX,
+            public: vec![0, 255],
+        }
+    }
+
+    fn journal(records: &[Record]) -> Journal {
+        Journal { records: records.to_vec() }
+    }
+
+    #[test]
+    fn what_is_stored_is_read_again() {
+        let journal = journal(&[
+            record("old", None, Status::Old),
+            record("active", Some(Slot::A), Status::Active),
+            Record { kind: Kind::JwtKey, ..record("other", Some(Slot::A), Status::Prepared) },
+        ]);
+        assert_eq!(Journal::decode(&journal.encode().unwrap()), Ok(journal));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let check = |stored: &str, expected: Result<(), JournalError>| {
+            let decoded = Journal::decode(stored.as_bytes()).map(drop);
+            assert_eq!(std::mem::discriminant(&decoded), std::mem::discriminant(&expected));
+            if let Err(JournalError::Malformed(_)) = expected {
+                assert!(matches!(decoded, Err(JournalError::Malformed(_))), "{stored}");
+            } else {
+                assert_eq!(decoded, expected, "{stored}");
+            }
+        };
+        let malformed = || Err(JournalError::Malformed(String::new()));
+        check(r#"{"version":1,"authorities":[]}"#, Ok(()));
+        check(r#"{"version":2,"kinds":[]}"#, Err(JournalError::Version(2)));
+        check(r#"{"version":1}"#, malformed());
+        check(r#"{"version":1,"authorities":[],"more":1}"#, malformed());
+        check(r#"{"version":1,"authorities":[{}]}"#, malformed());
+        check(r#"{"authorities":[]}"#, malformed());
+        check("", malformed());
+    }
+
+    #[test]
+    fn a_slot_and_a_status_belong_to_one_authority() {
+        let check = |records: &[Record], expected: Result<(), JournalError>| {
+            let decoded = Journal::decode(&journal(records).encode().unwrap());
+            assert_eq!(decoded.map(drop), expected, "{records:?}");
+        };
+        let active = record("a", Some(Slot::A), Status::Active);
+        let jwt = Record { kind: Kind::JwtKey, ..active.clone() };
+        check(&[active.clone(), record("b", Some(Slot::B), Status::Old), jwt], Ok(()));
+        check(&[active.clone(), record("b", None, Status::Old)], Ok(()));
+        let bad = Err(JournalError::Contradiction);
+        check(&[active.clone(), record("b", Some(Slot::A), Status::Old)], bad.clone());
+        check(&[active.clone(), record("b", Some(Slot::B), Status::Active)], bad.clone());
+        check(&[active, record("b", None, Status::Prepared)], bad);
+    }
+
+    #[test]
+    fn preparing_takes_a_slot_and_activating_hands_over() {
+        let first = Journal::default()
+            .with_prepared(record("1", Some(Slot::A), Status::Prepared))
+            .with_active(Kind::X509Ca, Slot::A)
+            .with_prepared(record("2", Some(Slot::B), Status::Prepared))
+            .with_active(Kind::X509Ca, Slot::B);
+        let third = first.with_prepared(record("3", Some(Slot::A), Status::Prepared));
+        assert_eq!(
+            third.records(),
+            [
+                record("1", None, Status::Old),
+                record("2", Some(Slot::B), Status::Active),
+                record("3", Some(Slot::A), Status::Prepared),
+            ]
+        );
+        assert_eq!(third.active(Kind::X509Ca).unwrap().authority_id.as_str(), "2");
+        assert_eq!(third.active(Kind::JwtKey), None);
+        let pruned = third.without(&["1".to_owned().into()]);
+        assert_eq!(pruned.records(), &third.records()[1..]);
+    }
+}

@@ -1,0 +1,139 @@
+//! The server's own SVID: what it shows to whoever connects. Its key is in memory alone.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use steeple::clock::Clock;
+use steeple::keys::{KeyAlgorithm, PrivateKey, PrivateKeyError};
+use steeple::tls::{Material, MaterialError};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::authorities::{Authorities, AuthorityId};
+use super::request::X509Request;
+use super::{Ca, IssueError, Order};
+use crate::audit::event::Caller;
+
+/// How often it is looked at, and how long after a failure it is tried again.
+const TICK: Duration = Duration::from_secs(5);
+
+/// The server's SVID, and what renews it.
+#[derive(Debug)]
+pub struct OwnSvid {
+    ca: Ca,
+    authorities: watch::Receiver<Arc<Authorities>>,
+    clock: Arc<dyn Clock>,
+    ttl: Duration,
+    life: Life,
+    material: watch::Sender<Arc<Material>>,
+}
+
+/// Why the server has no new SVID.
+#[derive(Clone, Debug, Error)]
+pub enum OwnSvidError {
+    /// No key could be made.
+    #[error("no key could be made")]
+    Key(#[from] PrivateKeyError),
+    /// It was not issued.
+    #[error("the server's own SVID was not issued")]
+    Issue(#[from] IssueError),
+    /// It cannot be presented.
+    #[error("the server's own SVID cannot be presented")]
+    Material(#[from] MaterialError),
+}
+
+/// What decides when an SVID is renewed.
+#[derive(Clone, Debug)]
+struct Life {
+    issued_by: AuthorityId,
+    not_before: SystemTime,
+    renew_at: SystemTime,
+}
+
+impl OwnSvid {
+    /// Issues the first one, to live for `ttl` or as long as its authority.
+    pub async fn start(ca: Ca, ttl: Duration, clock: Arc<dyn Clock>) -> Result<Self, OwnSvidError> {
+        let (material, life) = issue(&ca, ttl, &*clock).await?;
+        let authorities = ca.authorities.clone();
+        let material = watch::Sender::new(Arc::new(material));
+        Ok(Self { ca, authorities, clock, ttl, life, material })
+    }
+
+    /// What is presented.
+    #[must_use]
+    pub fn material(&self) -> watch::Receiver<Arc<Material>> {
+        self.material.subscribe()
+    }
+
+    /// Renews it at half of its life and when another authority signs, until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.wait() => {}
+            }
+            if !self.is_due() {
+                continue;
+            }
+            match issue(&self.ca, self.ttl, &*self.clock).await {
+                Ok((material, life)) => {
+                    info!(authority_id = %life.issued_by, "server SVID renewed");
+                    self.material.send_replace(Arc::new(material));
+                    self.life = life;
+                    failing = false;
+                    continue;
+                }
+                Err(error) if !failing => {
+                    error!(error = &error as &dyn StdError, "server SVID not renewed");
+                    failing = true;
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+
+    /// Waits until the SVID may have to be renewed.
+    async fn wait(&mut self) {
+        let left = self.life.renew_at.duration_since(self.clock.now()).unwrap_or_default();
+        tokio::select! {
+            () = tokio::time::sleep(left.min(TICK)) => {}
+            Ok(()) = self.authorities.changed() => {}
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let now = self.clock.now();
+        let issuer_changed = *self.ca.authorities().x509().id() != self.life.issued_by;
+        issuer_changed || self.life.renew_at <= now || now < self.life.not_before
+    }
+}
+
+async fn issue(
+    ca: &Ca,
+    ttl: Duration,
+    clock: &dyn Clock,
+) -> Result<(Material, Life), OwnSvidError> {
+    let key = Arc::new(PrivateKey::generate(KeyAlgorithm::EcP256)?);
+    let public_key = steeple::keys::Signer::public_key(&*key);
+    let request = X509Request::Server { public_key, ttl };
+    let now = clock.now();
+    let svid = ca.issue_one_x509(&Caller::Server, &Order { request, entry_id: None }).await?.svid;
+    let life = svid.not_after().duration_since(now).unwrap_or_default();
+    let life = Life {
+        issued_by: svid.authority_key_id().unwrap_or_default().to_owned().into(),
+        not_before: svid.not_before(),
+        renew_at: now + life / 2,
+    };
+    Ok((Material::new(svid.chain(), key)?, life))
+}
+
+#[cfg(test)]
+mod tests;

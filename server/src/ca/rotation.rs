@@ -1,0 +1,221 @@
+//! Keeps an authority of each kind signing: does what the plan says, remembers it, publishes it.
+//!
+//! A step that fails is tried again at the next look, and what signs goes on signing.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use steeple::clock::{Clock, unix_seconds};
+use steeple::id::TrustDomain;
+use steeple::jwt::make::NoKeyId;
+use steeple::keys::{KeyAlgorithm, KeyStore, KeyStoreError};
+use steeple::x509::make::{IssuerError, MakeError};
+use steeple::x509::{ChainError, Subject};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use self::keeper::Keeper;
+use super::authorities::Authorities;
+use super::journal::JournalError;
+use super::record::chain;
+use super::slots::{Kind, Step, plan, wait};
+use super::{Ledger, LedgerError};
+use crate::audit::{Audit, AuditError};
+
+mod keeper;
+
+/// How authorities are made.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whose authorities they are.
+    pub trust_domain: TrustDomain,
+    /// How long each lives.
+    pub lifetime: Duration,
+    /// What keys CAs have.
+    pub ca_key: KeyAlgorithm,
+    /// What keys sign tokens.
+    pub jwt_key: KeyAlgorithm,
+    /// What CAs are called. A serial number that tells them apart is added.
+    pub ca_subject: Subject,
+}
+
+/// What rotation works with.
+#[derive(Debug)]
+pub struct Deps<L> {
+    /// What remembers the authorities and vouches for them.
+    pub ledger: L,
+    /// Where the private keys are.
+    pub keys: Arc<dyn KeyStore>,
+    /// What is told of each step.
+    pub audit: Arc<Audit>,
+    /// When it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The authorities, and what keeps them fresh.
+#[derive(Debug)]
+pub struct Rotation<L> {
+    keeper: Keeper<L>,
+    authorities: watch::Sender<Arc<Authorities>>,
+    health: watch::Sender<Health>,
+}
+
+/// Whether the last look at the authorities came to a good end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Health {
+    /// It did.
+    Rotating,
+    /// It did not. What is active still signs, until it expires.
+    Failing {
+        /// Since when.
+        since: SystemTime,
+        /// What the last look failed of.
+        why: String,
+    },
+}
+
+/// Why a step was not taken.
+#[derive(Debug, Error)]
+pub enum RotationError {
+    /// What was to be remembered could not be, or what was remembered not be read.
+    #[error("the authorities could not be stored or read")]
+    Ledger(#[from] LedgerError),
+    /// What was remembered cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The key store failed.
+    #[error("the key store failed")]
+    Keys(#[from] KeyStoreError),
+    /// The step could not be recorded.
+    #[error("the step could not be recorded")]
+    Audit(#[from] AuditError),
+    /// No certificate could be made.
+    #[error("no CA certificate could be made")]
+    Certificate(#[from] MakeError),
+    /// A certificate cannot be read.
+    #[error("the CA certificate cannot be read")]
+    Chain(#[from] ChainError),
+    /// A certificate and its key do not make an authority.
+    #[error("the CA cannot sign")]
+    Issuer(#[from] IssuerError),
+    /// A JWT key has no name.
+    #[error("the JWT key cannot sign")]
+    NoKeyId(#[from] NoKeyId),
+    /// There is no random number to name a key by.
+    #[error("no random number")]
+    Random,
+    /// After all steps there was nothing that can sign.
+    #[error("there is no active {0}")]
+    NotActive(Kind),
+}
+
+impl<L: Ledger> Rotation<L> {
+    /// Takes up the authorities that are remembered, and makes those that are missing.
+    pub async fn start(config: Config, deps: Deps<L>) -> Result<Self, RotationError> {
+        let mut keeper = Keeper::load(config, deps).await?;
+        keeper.look().await?;
+        let authorities = keeper.authorities()?;
+        Ok(Self {
+            keeper,
+            authorities: watch::Sender::new(Arc::new(authorities)),
+            health: watch::Sender::new(Health::Rotating),
+        })
+    }
+
+    /// What signs now.
+    #[must_use]
+    pub fn authorities(&self) -> watch::Receiver<Arc<Authorities>> {
+        self.authorities.subscribe()
+    }
+
+    /// Whether the authorities are rotated, and each change of that.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// Looks after the authorities until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.keeper.wait()) => self.look().await,
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        let looked = self.keeper.look().await;
+        let result = match self.publish() {
+            Ok(()) => looked,
+            Err(error) => Err(error),
+        };
+        self.report(result);
+    }
+
+    fn publish(&self) -> Result<(), RotationError> {
+        if self.keeper.signs_with(&self.authorities.borrow()) {
+            return Ok(());
+        }
+        self.authorities.send_replace(Arc::new(self.keeper.authorities()?));
+        Ok(())
+    }
+
+    /// Tells of failures, each once, and of their end.
+    fn report(&self, result: Result<(), RotationError>) {
+        let was_failing = match &*self.health.borrow() {
+            Health::Rotating => None,
+            Health::Failing { since, why } => Some((*since, why.clone())),
+        };
+        match (result, was_failing) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => {
+                info!("rotation of authorities works again");
+                self.health.send_replace(Health::Rotating);
+            }
+            (Err(error), was_failing) => {
+                let why = chain(&error);
+                if was_failing.as_ref().is_none_or(|(_, known)| *known != why) {
+                    error!(error = &error as &dyn StdError, "rotation of authorities failed");
+                }
+                let since = was_failing.map_or_else(|| self.keeper.now(), |(since, _)| since);
+                self.health.send_replace(Health::Failing { since, why });
+            }
+        }
+    }
+}
+
+impl<L: Ledger> Keeper<L> {
+    /// Takes all steps that are due. A failure with one kind does not hold up the other.
+    async fn look(&mut self) -> Result<(), RotationError> {
+        let x509 = self.look_at(Kind::X509Ca).await;
+        let jwt = self.look_at(Kind::JwtKey).await;
+        x509.and(jwt)?;
+        self.prune().await
+    }
+
+    async fn look_at(&mut self, kind: Kind) -> Result<(), RotationError> {
+        for step in plan(&self.slots(kind), self.now()) {
+            match step {
+                Step::Prepare(slot) => self.prepare(kind, slot).await?,
+                Step::Activate(slot) => self.activate(kind, slot).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> Duration {
+        let now = self.now();
+        wait(&self.slots(Kind::X509Ca), now).min(wait(&self.slots(Kind::JwtKey), now))
+    }
+
+    fn seconds(&self) -> i64 {
+        unix_seconds(self.now())
+    }
+}
+
+#[cfg(test)]
+mod tests;
