@@ -182,4 +182,4 @@ impl fmt::Display for Revision {
 }
 
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;

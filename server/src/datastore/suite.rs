@@ -278,7 +278,7 @@ fn entry_id(n: u32) -> EntryId {
     EntryId::new(&format!("entry-{n:06}")).unwrap()
 }
 
-pub(super) fn plain_entry(n: u32, revision: i64) -> Arc<Entry> {
+pub(crate) fn plain_entry(n: u32, revision: i64) -> Arc<Entry> {
     let selectors = [format!("unix:uid:{n}"), "unix:gid:7".into()];
     Arc::new(Entry {
         id: entry_id(n),

@@ -113,3 +113,61 @@ pub fn pages(entries: &[Arc<Entry>]) -> impl Iterator<Item = (&[Arc<Entry>], boo
         (rest.get(..SYNC_PAGE).unwrap_or(rest), page + 1 < count)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an agent with so many entries is authorised for.
+    fn authorized(count: usize) -> Authorized {
+        let mut index = EntryIndex::new();
+        let agent: SpiffeId = "spiffe://td/spire/agent/a".parse().unwrap();
+        for n in 0..count {
+            let mut entry = Entry::clone(&crate::datastore::suite::plain_entry(n as u32, 0));
+            entry.content.parent_id = agent.clone();
+            index.insert(Arc::new(entry));
+        }
+        let roots = roots(&index, &agent, &SelectorSet::default());
+        Authorized::below(&index, &roots)
+    }
+
+    #[test]
+    fn a_sync_says_all_at_once_up_to_a_page() {
+        for (count, at_once) in [(0, true), (1, true), (500, true), (501, false)] {
+            let authorized = authorized(count);
+            assert_eq!(authorized.entries().len(), count);
+            assert!(authorized.entries().is_sorted_by(|a, b| a.id < b.id));
+            let answer = authorized.first_answer();
+            assert_eq!(matches!(answer, FirstAnswer::Entries(_)), at_once, "{count}");
+        }
+    }
+
+    #[test]
+    fn pages_hold_everything_once_and_the_last_says_so() {
+        for (count, expected) in [
+            (0, vec![(0, false)]),
+            (499, vec![(499, false)]),
+            (500, vec![(500, false)]),
+            (501, vec![(500, true), (1, false)]),
+            (1_001, vec![(500, true), (500, true), (1, false)]),
+        ] {
+            let authorized = authorized(count);
+            let pages: Vec<_> = pages(authorized.entries()).collect();
+            let sizes: Vec<_> = pages.iter().map(|(page, more)| (page.len(), *more)).collect();
+            assert_eq!(sizes, expected);
+            let joined: Vec<_> = pages.iter().flat_map(|(page, _)| page.iter().cloned()).collect();
+            assert_eq!(joined, authorized.entries());
+        }
+    }
+
+    #[test]
+    fn who_asks_gets_what_it_may_have_in_order_and_once() {
+        let authorized = authorized(5);
+        let id = |text: &str| EntryId::new(text).unwrap();
+        let asked = ["entry-000003", "unknown", "entry-000001", "entry-000003", "entry-000009"];
+        let asked: Vec<_> = asked.into_iter().map(id).collect();
+        let found = authorized.asked_for(&asked);
+        let found: Vec<_> = found.iter().map(|entry| entry.id.as_str()).collect();
+        assert_eq!(found, ["entry-000001", "entry-000003"]);
+    }
+}
