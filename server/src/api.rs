@@ -9,11 +9,13 @@ use steeple::selector::SelectorSet;
 use steeple_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use steeple_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
 use steeple_proto::spire::api::server::entry::v1::entry_server::EntryServer;
+use steeple_proto::spire::api::server::svid::v1::svid_server::SvidServer;
 use steeple_proto::spire::api::types;
 use steeple_proto::spire::api::types::selector_match::MatchBehavior;
 use tokio::time::Instant;
 use tonic::service::Routes;
 use tonic::{Request, Status};
+use tonic_health::pb::health_server::HealthServer;
 use tracing::error;
 
 use self::caller::{Admitted, Peer};
@@ -21,6 +23,9 @@ use self::error::ApiError;
 use self::limits::{Limited, Limits};
 use crate::audit::Audit;
 use crate::audit::event::{self, Event};
+use crate::authz::operation::Reach;
+use crate::ca::Ca;
+use crate::config::TtlConfig;
 use crate::entries::filter::Match;
 use crate::node_attest::NodeAttestor;
 use crate::registry::Registry;
@@ -32,15 +37,23 @@ pub mod connection;
 mod entry;
 pub mod error;
 pub mod guard;
+mod health;
 pub mod limits;
 pub mod listener;
 pub mod socket;
+mod svid;
 
 /// What the handlers work with.
 #[derive(Debug)]
 pub struct Deps {
     /// Entries, agents and bundles.
     pub registry: Registry,
+    /// What signs.
+    pub ca: Ca,
+    /// How long what is signed lives, unless an entry says otherwise.
+    pub ttl: TtlConfig,
+    /// The `iss` of tokens.
+    pub jwt_issuer: Option<String>,
     /// The audit log.
     pub audit: Arc<Audit>,
     /// The methods of node attestation, by name.
@@ -51,14 +64,21 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The services that exist on the network and on the admin socket.
+/// The services that can be reached there.
 #[must_use]
-pub fn routes(deps: &Arc<Deps>) -> Routes {
+pub fn routes(deps: &Arc<Deps>, reach: Reach) -> Routes {
     let mut routes = Routes::builder();
     routes
         .add_service(AgentServer::new(agent::AgentService(Arc::clone(deps))))
         .add_service(BundleServer::new(bundle::BundleService(Arc::clone(deps))))
-        .add_service(EntryServer::new(entry::EntryService(Arc::clone(deps))));
+        .add_service(EntryServer::new(entry::EntryService(Arc::clone(deps))))
+        .add_service(SvidServer::new(svid::SvidService(Arc::clone(deps))));
+    match reach {
+        Reach::Everywhere => {}
+        Reach::AdminSocket => {
+            routes.add_service(HealthServer::new(health::HealthService(Arc::clone(deps))));
+        }
+    }
     routes.routes().prepare()
 }
 

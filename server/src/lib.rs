@@ -1,6 +1,7 @@
 //! The Steeple server.
 
 pub mod api;
+pub mod app;
 pub mod audit;
 pub mod authz;
 pub mod ca;

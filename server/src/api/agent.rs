@@ -23,7 +23,9 @@ use crate::node_attest::join_token;
 use crate::registry::list::PageRequest;
 use crate::registry::nodes::NodeWriteError;
 
+mod attest;
 mod filter;
+mod renew;
 
 /// Answers the RPCs.
 #[derive(Debug)]
@@ -138,16 +140,16 @@ impl agent_server::Agent for AgentService {
 
     async fn attest_agent(
         &self,
-        _: Request<Streaming<pb::AttestAgentRequest>>,
+        request: Request<Streaming<pb::AttestAgentRequest>>,
     ) -> Result<Response<Self::AttestAgentStream>, Status> {
-        Err(super::not_served())
+        Ok(Response::new(attest::answer(&self.0, request).await?))
     }
 
     async fn renew_agent(
         &self,
-        _: Request<pb::RenewAgentRequest>,
+        request: Request<pb::RenewAgentRequest>,
     ) -> Result<Response<pb::RenewAgentResponse>, Status> {
-        Err(super::not_served())
+        Ok(Response::new(renew::answer(&self.0, request).await?))
     }
 
     async fn post_status(

@@ -16,6 +16,8 @@ use tracing::error;
 
 use super::limits::Exceeded;
 use crate::authz::agent_status::AgentRefusal;
+use crate::ca::IssueError;
+use crate::ca::request::Refusal;
 use crate::node_attest::AttestError;
 use crate::registry::bundles::BundleWriteError;
 use crate::registry::entries::EntryWriteError;
@@ -97,9 +99,9 @@ pub enum ApiError {
     /// The caller has to wait.
     #[error(transparent)]
     Limited(#[from] Exceeded),
-    /// Nothing signs or records at the moment.
-    #[error("{0}")]
-    Unavailable(&'static str),
+    /// Nothing was signed.
+    #[error("not signed: {0}")]
+    Issue(#[from] IssueError),
     /// The call is known and not served.
     #[error("{0}")]
     Unimplemented(&'static str),
@@ -126,7 +128,8 @@ impl ApiError {
             Self::Node(error) => node_code(error),
             Self::Token(error) => token_code(error),
             Self::Bundle(error) => bundle_code(error),
-            Self::Write(_) | Self::Unavailable(_) => Code::Unavailable,
+            Self::Write(_) => Code::Unavailable,
+            Self::Issue(error) => issue_code(error),
             Self::Attest(error) => attest_code(error),
             Self::UnknownAttestor(_) => Code::FailedPrecondition,
             Self::BannedNode | Self::MustReattest | Self::Denied { .. } => Code::PermissionDenied,
@@ -166,7 +169,7 @@ impl ApiError {
             | Self::UnknownAttestor(_)
             | Self::Denied { reason: None, .. }
             | Self::Limited(Exceeded::Burst { .. })
-            | Self::Unavailable(_)
+            | Self::Issue(_)
             | Self::Unimplemented(_)
             | Self::TooSlow(_)
             | Self::Internal => None,
@@ -271,5 +274,32 @@ fn attest_code(error: &AttestError) -> Code {
         | AttestError::AgentPath(_) => Code::PermissionDenied,
         AttestError::Gone => Code::Cancelled,
         AttestError::Unavailable => Code::Unavailable,
+    }
+}
+
+fn issue_code(error: &IssueError) -> Code {
+    match error {
+        IssueError::Refused(refusal) => refusal_code(refusal),
+        IssueError::Unrecorded(_) => Code::Unavailable,
+        IssueError::Sign(_) => Code::Internal,
+    }
+}
+
+fn refusal_code(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::ForeignTrustDomain(..)
+        | Refusal::NoPath(_)
+        | Refusal::Reserved(_)
+        | Refusal::NotAnAgent(_)
+        | Refusal::NoLife
+        | Refusal::LifeTooLong
+        | Refusal::NoAudience
+        | Refusal::TooManyAudiences
+        | Refusal::EmptyAudience
+        | Refusal::AudienceTooLong
+        | Refusal::AudienceControl
+        | Refusal::Certificate(_) => Code::InvalidArgument,
+        Refusal::AuthorityExpired => Code::Unavailable,
+        Refusal::Random => Code::Internal,
     }
 }

@@ -6,21 +6,30 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use steeple::clock::{TokioClock, from_unix_seconds};
 use steeple::id::{SpiffeId, TrustDomain};
+use steeple::keys::{KeyAlgorithm, MemoryKeyStore, PrivateKey};
 use steeple::tasks::Tasks;
+use steeple::x509::csr::{self, Wish};
+use steeple::x509::{Name, Subject};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::caller::{Caller, Process};
 use super::guard::{Guard, Shared};
 use super::*;
+use crate::app::ledger::RegistryLedger;
 use crate::audit::{Config as AuditConfig, Durability};
+use crate::ca::rotation::{self, Rotation};
 use crate::datastore::memory::MemoryDatastore;
 use crate::datastore::{NewSerial, Node};
+use crate::node_attest::join_token::JoinTokens;
+use crate::node_attest::{AttestError, Attested, Conversation};
 
 mod agents;
 mod bundles;
 mod entries;
 mod guarded;
+mod nodes;
+mod svids;
 
 const NOW: i64 = 2_000_000_000;
 
@@ -51,10 +60,20 @@ impl Server {
             audit: audit.clone(),
             clock: clock.clone(),
         });
+        let tokens: Arc<dyn NodeAttestor> =
+            Arc::new(JoinTokens::new(registry.clone(), clock.clone()));
+        let echo: Arc<dyn NodeAttestor> = Arc::new(Echo);
         let deps = Arc::new(Deps {
+            ca: ca(&registry, &audit, &clock).await,
+            ttl: TtlConfig {
+                x509_svid: Duration::from_secs(3_600),
+                jwt_svid: Duration::from_secs(300),
+                agent: Duration::from_secs(7_200),
+            },
+            jwt_issuer: None,
             registry,
             audit,
-            attestors: BTreeMap::new(),
+            attestors: [(tokens.kind(), tokens), (echo.kind(), echo)].into(),
             limits: Limits::new(limits::Config { attestation: true, signing: true }),
             clock: clock.clone(),
         });
@@ -63,8 +82,12 @@ impl Server {
 
     /// A connection of this caller.
     fn connect(&self, caller: Caller) -> Channel {
+        let reach = match caller {
+            Caller::Local(_) => Reach::AdminSocket,
+            Caller::Anonymous(_) | Caller::Peer(_) => Reach::Everywhere,
+        };
         let (client, server) = tokio::io::duplex(1024 * 1024);
-        let guard = Guard::new(routes(&self.deps), Arc::new(caller), self.shared.clone());
+        let guard = Guard::new(routes(&self.deps, reach), Arc::new(caller), self.shared.clone());
         self.tasks.spawn(tracing::Span::none(), |stop| connection::serve(server, guard, stop));
         let client = Mutex::new(Some(client));
         let connect = move |_: Uri| {
@@ -100,14 +123,16 @@ impl Server {
         self.peer(node.id.as_str(), "1")
     }
 
+    /// The events in the audit log, without those of the server itself.
+    fn records(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.directory.path().join("audit.jsonl")).unwrap();
+        let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        records.filter(|record: &serde_json::Value| record["caller"]["class"] != "server").collect()
+    }
+
     /// The names of all events in the audit log.
     fn audited(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.directory.path().join("audit.jsonl")).unwrap();
-        let event = |line: &str| {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            line["event"].as_str().unwrap().to_owned()
-        };
-        text.lines().map(event).collect()
+        self.records().iter().map(|record| record["event"].as_str().unwrap().into()).collect()
     }
 }
 
@@ -150,4 +175,63 @@ fn entry(path: &str, parent: &str) -> types::Entry {
 fn check_status<T: std::fmt::Debug>(found: Result<T, Status>, code: Code, message: &str) {
     let status = found.unwrap_err();
     assert_eq!((status.code(), status.message()), (code, message));
+}
+
+/// Authorities that live for a day, with keys in memory.
+async fn ca(registry: &Registry, audit: &Arc<Audit>, clock: &Arc<TokioClock>) -> Ca {
+    let config = rotation::Config {
+        trust_domain: td(),
+        lifetime: Duration::from_secs(86_400),
+        ca_key: KeyAlgorithm::EcP256,
+        jwt_key: KeyAlgorithm::EcP256,
+        ca_subject: Subject::default(),
+    };
+    let deps = rotation::Deps {
+        ledger: RegistryLedger::new(registry.clone(), clock.clone()),
+        keys: Arc::new(MemoryKeyStore::default()),
+        audit: audit.clone(),
+        clock: clock.clone(),
+    };
+    let rotation = Rotation::start(config, deps).await.unwrap();
+    Ca::new(rotation.authorities(), audit.clone(), clock.clone())
+}
+
+/// A request for a certificate, with a key of its own.
+fn request_for(spiffe_id: Option<&str>, dns_names: &[&str]) -> Vec<u8> {
+    let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
+    let spiffe_id = spiffe_id.map(id);
+    let dns_names: Vec<_> = dns_names.iter().map(ToString::to_string).collect();
+    let subject = Name::from(&Subject::default());
+    let wish = Wish { subject: &subject, spiffe_id: spiffe_id.as_ref(), dns_names: &dns_names };
+    csr::make(&key, &wish).unwrap()
+}
+
+/// Believes whoever repeats the payload twice, in answer to two challenges, and names the agent by
+/// it.
+#[derive(Debug)]
+struct Echo;
+
+#[tonic::async_trait]
+impl NodeAttestor for Echo {
+    fn kind(&self) -> &'static str {
+        "echo"
+    }
+
+    async fn attest(
+        &self,
+        payload: &[u8],
+        node: &mut dyn Conversation,
+    ) -> Result<Attested, AttestError> {
+        for _ in 0..2 {
+            if node.challenge(payload.to_vec()).await? != payload {
+                return Err(AttestError::NoPossession);
+            }
+        }
+        Ok(Attested {
+            agent_id: id(std::str::from_utf8(payload).unwrap()),
+            name: None,
+            selectors: ["echo:a:1".parse().unwrap()].into_iter().collect(),
+            can_reattest: true,
+        })
+    }
 }

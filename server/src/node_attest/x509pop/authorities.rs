@@ -13,7 +13,7 @@ use super::leaf::fingerprint;
 use crate::node_attest::AttestError;
 
 /// CA certificates.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Authorities(Vec<Authority>);
 
 #[derive(Clone)]

@@ -1,0 +1,260 @@
+//! Puts a server together, and takes it apart again: the only place that knows every part.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use steeple::clock::Clock;
+use steeple::keys::{DirectoryKeyStore, KeyStore, MemoryKeyStore};
+use steeple::tasks::Tasks;
+use steeple::tls::{Acceptor, ServerDeps};
+use tracing::{info, info_span, warn};
+
+use self::data_dir::DataDir;
+use self::ledger::RegistryLedger;
+use crate::api::guard::Shared;
+use crate::api::limits::Limits;
+use crate::api::listener::{BOUNDS, HANDSHAKE, Listener};
+use crate::api::socket::AdminSocket;
+use crate::api::{Deps, routes};
+use crate::audit::Audit;
+use crate::audit::event::{self, Event};
+use crate::authz::operation::Reach;
+use crate::ca::Ca;
+use crate::ca::own_svid::OwnSvid;
+use crate::ca::rotation::{self, Rotation};
+use crate::config::{Config, DatastoreConfig, KeyStoreConfig, NodeAttestorConfig};
+use crate::datastore::Datastore;
+use crate::datastore::memory::MemoryDatastore;
+use crate::datastore::sqlite::SqliteDatastore;
+use crate::node_attest::NodeAttestor;
+use crate::node_attest::join_token::JoinTokens;
+use crate::node_attest::x509pop::authorities::Authorities;
+use crate::node_attest::x509pop::{self, X509Pop};
+use crate::registry::Registry;
+
+mod anchors;
+mod data_dir;
+pub(crate) mod ledger;
+mod maintenance;
+mod signals;
+
+pub use self::signals::run;
+
+/// How long calls may take to end when the server stops.
+const FRONT_PATIENCE: Duration = Duration::from_secs(12);
+
+/// How long what is below them may take after that.
+const CORE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that answers.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    socket_path: PathBuf,
+    audit: Arc<Audit>,
+    /// Listeners and connections, which end first.
+    front: Tasks,
+    /// What they need to end well.
+    core: Tasks,
+    _data_dir: DataDir,
+}
+
+impl Server {
+    /// Starts a server, which answers when this returns.
+    pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let data_dir = DataDir::take(&config.data_dir)?;
+        let (front, core) = (Tasks::new(), Tasks::new());
+        let audit = Audit::open((&config.audit).into(), Arc::clone(&clock))?;
+        let audit = Arc::new(audit);
+        core.spawn(info_span!("audit"), |stop| Arc::clone(&audit).run(stop));
+        let datastore = datastore(&config.datastore).await?;
+        let trust_domain = config.trust_domain.clone();
+        let registry = Registry::open(trust_domain.clone(), datastore, &core).await?;
+        let started = Event::ServerStarted { version: env!("CARGO_PKG_VERSION"), trust_domain };
+        audit.record(&event::Caller::Server, &[started]).await?;
+
+        let base = Base { registry, audit: Arc::clone(&audit), clock };
+        let (ca, own_svid) = authorities(config, &base, &core).await?;
+        let acceptor = Acceptor::new(
+            ServerDeps {
+                material: own_svid.material(),
+                anchors: anchors::watch(&base.registry, config, &core),
+                clock: Arc::clone(&base.clock),
+            },
+            HANDSHAKE,
+        )
+        .context("setting up TLS")?;
+        core.spawn(info_span!("own_svid"), |stop| own_svid.run(stop));
+        core.spawn(info_span!("maintenance"), |stop| {
+            maintenance::run(base.registry.clone(), Arc::clone(&base.clock), stop)
+        });
+        for (key, longest) in config.shortened_ttls() {
+            warn!(key, longest = %humantime::format_duration(longest),
+                "SVIDs may live shorter than configured, as ca_ttl is short");
+        }
+        let address = listen(config, base, Signing { ca, acceptor }, &front).await?;
+        let socket_path = config.socket_path.clone();
+        info!(%address, socket_path = %socket_path.display(), trust_domain = %config.trust_domain,
+            "Starting Server APIs");
+        Ok(Self { address, socket_path, audit, front, core, _data_dir: data_dir })
+    }
+
+    /// Where agents reach it.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.audit
+    }
+
+    /// Lets the calls that are going on end, and stops.
+    pub async fn stop(self) {
+        if let Err(left) = self.front.shutdown(FRONT_PATIENCE).await {
+            warn!(left, "connections cut off");
+        }
+        let stopped = self.audit.record(&event::Caller::Server, &[Event::ServerStopped]).await;
+        if let Err(error) = stopped {
+            warn!(error = &error as &dyn std::error::Error, "the end is not in the audit log");
+        }
+        if let Err(left) = self.core.shutdown(CORE_PATIENCE).await {
+            warn!(left, "tasks cut off");
+        }
+        info!(socket_path = %self.socket_path.display(), "Server APIs have stopped");
+    }
+}
+
+/// What most parts need.
+struct Base {
+    registry: Registry,
+    audit: Arc<Audit>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What signs, and what shows to clients what was signed for the server itself.
+struct Signing {
+    ca: Ca,
+    acceptor: Acceptor,
+}
+
+async fn datastore(config: &DatastoreConfig) -> anyhow::Result<Arc<dyn Datastore>> {
+    Ok(match config {
+        DatastoreConfig::Sqlite(path) => Arc::new(SqliteDatastore::open(path).await?),
+        DatastoreConfig::Memory => Arc::new(MemoryDatastore::new()),
+    })
+}
+
+fn key_store(config: &KeyStoreConfig) -> anyhow::Result<Arc<dyn KeyStore>> {
+    Ok(match config {
+        KeyStoreConfig::Directory(path) => Arc::new(DirectoryKeyStore::open(path)?),
+        KeyStoreConfig::Memory => Arc::new(MemoryKeyStore::default()),
+    })
+}
+
+async fn authorities(config: &Config, base: &Base, core: &Tasks) -> anyhow::Result<(Ca, OwnSvid)> {
+    let ledger = RegistryLedger::new(base.registry.clone(), Arc::clone(&base.clock));
+    let deps = rotation::Deps {
+        ledger,
+        keys: key_store(&config.key_store)?,
+        audit: Arc::clone(&base.audit),
+        clock: Arc::clone(&base.clock),
+    };
+    let settings = rotation::Config {
+        trust_domain: config.trust_domain.clone(),
+        lifetime: config.ca.ttl,
+        ca_key: config.ca.x509_key,
+        jwt_key: config.ca.jwt_key,
+        ca_subject: config.ca.subject.clone(),
+    };
+    let rotation = Rotation::start(settings, deps).await?;
+    let ca = Ca::new(rotation.authorities(), Arc::clone(&base.audit), Arc::clone(&base.clock));
+    core.spawn(info_span!("rotation"), |stop| rotation.run(stop));
+    let ttl = config.ttl.x509_svid;
+    let own_svid = OwnSvid::start(ca.clone(), ttl, Arc::clone(&base.clock)).await?;
+    Ok((ca, own_svid))
+}
+
+async fn listen(
+    config: &Config,
+    base: Base,
+    signing: Signing,
+    front: &Tasks,
+) -> anyhow::Result<SocketAddr> {
+    let Signing { ca, acceptor } = signing;
+    let attestors = attestors(config, &base)?;
+    let shared = Arc::new(Shared {
+        registry: base.registry.clone(),
+        admin_ids: config.admin_ids.clone(),
+        audit: Arc::clone(&base.audit),
+        clock: Arc::clone(&base.clock),
+    });
+    let deps = Arc::new(Deps {
+        registry: base.registry,
+        ca,
+        ttl: config.ttl,
+        jwt_issuer: config.jwt_issuer.clone(),
+        audit: base.audit,
+        attestors,
+        limits: Limits::new(config.rate_limits),
+        clock: base.clock,
+    });
+    let public = routes(&deps, Reach::Everywhere);
+    let listener = Listener::bind(config.address, acceptor, public, Arc::clone(&shared), BOUNDS)
+        .await
+        .with_context(|| format!("listening on {}", config.address))?;
+    let address = listener.address()?;
+    let socket = AdminSocket::bind(&config.socket_path, routes(&deps, Reach::AdminSocket), shared)?;
+    let tasks = front.clone();
+    front.spawn(info_span!("listener"), |stop| listener.run(tasks, stop));
+    let tasks = front.clone();
+    front.spawn(info_span!("socket"), |stop| socket.run(tasks, stop));
+    Ok(address)
+}
+
+fn attestors(
+    config: &Config,
+    base: &Base,
+) -> anyhow::Result<BTreeMap<&'static str, Arc<dyn NodeAttestor>>> {
+    let build = |attestor: &NodeAttestorConfig| -> anyhow::Result<Arc<dyn NodeAttestor>> {
+        let clock = Arc::clone(&base.clock);
+        Ok(match attestor {
+            NodeAttestorConfig::JoinToken => {
+                Arc::new(JoinTokens::new(base.registry.clone(), clock))
+            }
+            NodeAttestorConfig::X509Pop(config_of) => {
+                let settings = x509pop::Config {
+                    trust_domain: config.trust_domain.clone(),
+                    authorities: ca_bundles(&config_of.ca_bundle_paths)?,
+                    max_intermediates: config_of.max_intermediates,
+                    max_rsa_bits: config_of.max_rsa_bits,
+                    path: config_of.path.clone(),
+                };
+                Arc::new(X509Pop::new(settings, clock))
+            }
+        })
+    };
+    let built = config.node_attestors.iter().map(|attestor| {
+        let attestor = build(attestor)?;
+        Ok((attestor.kind(), attestor))
+    });
+    built.collect()
+}
+
+fn ca_bundles(paths: &[PathBuf]) -> anyhow::Result<Authorities> {
+    let mut all = Authorities::default();
+    for path in paths {
+        let pem = std::fs::read(path)
+            .with_context(|| format!("reading `ca_bundle_paths`: {}", path.display()))?;
+        let read = Authorities::from_pem(&pem)
+            .with_context(|| format!("`ca_bundle_paths`: {}", path.display()))?;
+        all = all.and(read);
+    }
+    Ok(all)
+}

@@ -1,0 +1,84 @@
+//! A server as a process: from its configuration until a signal ends it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use steeple::clock::SystemClock;
+use steeple::telemetry;
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use super::Server;
+use crate::config::Config;
+
+/// How many threads answer calls. Signing is the only thing that takes time, and more threads than
+/// cores do not make it faster.
+const MAX_WORKERS: usize = 4;
+
+/// Runs a server with this configuration file, or without one, until SIGTERM or SIGINT. SIGHUP
+/// reopens the audit log.
+pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
+    let config = Config::load(config)?;
+    telemetry::start(config.log.level, config.log.format)?;
+    raise_file_limit();
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(2, MAX_WORKERS))
+        .enable_all()
+        .build()
+        .context("starting threads")?;
+    runtime.block_on(async {
+        let mut signals = Signals::catch().context("catching signals")?;
+        let server = Server::start(&config, Arc::new(SystemClock)).await?;
+        signals.wait(&server).await;
+        server.stop().await;
+        Ok(())
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the signal that ends the server.
+    async fn wait(&mut self, server: &Server) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return info!(signal = "SIGTERM", "stopping"),
+                _ = self.interrupt.recv() => return info!(signal = "SIGINT", "stopping"),
+                _ = self.hang_up.recv() => reopen(server).await,
+            }
+        }
+    }
+}
+
+async fn reopen(server: &Server) {
+    if let Err(error) = server.audit().reopen().await {
+        warn!(error = &error as &dyn std::error::Error, "audit log not reopened");
+    }
+}
+
+/// Each agent holds a connection open, and the usual limit is 1024.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum
+        && let Err(error) =
+            setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        warn!(error = &error as &dyn std::error::Error, "the limit on open files stays low");
+    }
+}
