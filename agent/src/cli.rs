@@ -22,6 +22,8 @@ use steeple::config::HumanDuration;
 use self::address::Address;
 use self::client::Client;
 use self::output::Output;
+use crate::app;
+use crate::config::{Config, Flags};
 
 /// Attests the processes of this node and serves them SVIDs over the SPIFFE Workload API.
 #[derive(Debug, Parser)]
@@ -33,6 +35,11 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the agent
+    Run(Flags),
+    /// Look at a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Call the Workload API as a workload would
     #[command(subcommand)]
     Api(Api),
@@ -43,6 +50,12 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check a configuration, with the flags of `run`, without starting anything
+    Check(Flags),
 }
 
 #[derive(Debug, Subcommand)]
@@ -112,6 +125,11 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, output: &mut Output) -> anyhow::Result<()> {
     match cli.command {
+        Command::Run(flags) => app::run(Config::load(flags)?),
+        Command::Config(ConfigCommand::Check(flags)) => {
+            Config::load(flags)?;
+            output.line("The configuration is valid.")
+        }
         Command::Api(Api::Fetch(Fetch::X509(fetch))) => block_on(fetch.run(output)),
         Command::Api(Api::Fetch(Fetch::Jwt(fetch))) => block_on(fetch.run(output)),
         Command::Api(Api::Validate(Validate::Jwt(validate))) => block_on(validate.run(output)),

@@ -1,9 +1,12 @@
 //! The Steeple agent.
 #![warn(missing_docs)]
 
+pub mod app;
 pub mod attest;
 pub mod cli;
+pub mod config;
 pub mod endpoint;
+pub mod health;
 pub mod identity;
 pub mod node;
 pub mod peer;

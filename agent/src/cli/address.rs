@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::config::home::default_socket_path;
+
 /// The longest path that fits into a Unix socket's address.
 const MAX_PATH: usize = 107;
 
@@ -42,7 +44,7 @@ pub(super) enum AddressError {
 
 impl Default for Address {
     fn default() -> Self {
-        Self::Unix(default_path())
+        Self::Unix(default_socket_path())
     }
 }
 
@@ -87,15 +89,6 @@ impl fmt::Display for Address {
             Self::Tcp(address) => write!(f, "tcp://{address}"),
         }
     }
-}
-
-/// Where an agent listens that was not told otherwise.
-fn default_path() -> PathBuf {
-    if nix::unistd::geteuid().is_root() {
-        return "/run/steeple/agent/api.sock".into();
-    }
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_else(|| "/tmp".into());
-    PathBuf::from(runtime).join("steeple-agent/api.sock")
 }
 
 fn unix(path: Vec<u8>) -> Result<Address, AddressError> {

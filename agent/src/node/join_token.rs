@@ -1,7 +1,9 @@
 //! `join_token`: whoever has the token is the node. It works once.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
@@ -71,6 +73,21 @@ impl NodeAttestor for JoinToken {
                  with it"
             }
         }
+    }
+}
+
+impl FromStr for Token {
+    type Err = Infallible;
+
+    fn from_str(token: &str) -> Result<Self, Infallible> {
+        Ok(Self::new(token.to_owned()))
+    }
+}
+
+impl Clone for Token {
+    /// Only for the parser of the command line, which keeps what it read.
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
 }
 

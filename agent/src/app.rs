@@ -1,0 +1,295 @@
+//! The composition root: who works with whom, in which order they start, and how they stop.
+//!
+//! The socket is there before anything else, so that a workload that comes early is told to wait
+//! and not that there is nobody. The server need not be there at all.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use steeple::bundle::Bundle;
+use steeple::clock::{Clock, SystemClock};
+use steeple::tasks::Tasks;
+use steeple::telemetry;
+use steeple::tls::{ConnectorError, Material};
+use steeple::x509::verify::AnchorSet;
+use steeple_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tracing::{info, info_span, warn};
+
+use crate::attest::Attestors;
+use crate::config::Config;
+use crate::endpoint::limits::Limits;
+use crate::endpoint::{self, Endpoint};
+use crate::health::{self, HealthApi};
+use crate::identity::{self, Holders, Snapshot};
+use crate::node::contact::{self, ServerContact};
+use crate::node::task::Node;
+use crate::node::{self, NodeError, NodeStatus};
+use crate::peer::Peer;
+use crate::server_api::{Denial, ServerApi};
+use crate::sync::{self, Sync, SyncStatus};
+use crate::workload::{self, WorkloadApi};
+
+/// How many threads answer requests. An agent is small, and shares its node with what it serves.
+const THREADS: usize = 2;
+
+/// How many threads read files and look up names.
+const BLOCKING_THREADS: usize = 8;
+
+/// How long tasks may take to stop.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Files of the data directory.
+const AGENT_FILE: &str = "agent.json";
+const VIEW_FILE: &str = "view.bin";
+const LOCK_FILE: &str = "lock";
+
+/// What leads from one part to another.
+struct Wires {
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    stop: CancellationToken,
+    material: watch::Sender<Option<Arc<Material>>>,
+    anchors: watch::Sender<Arc<AnchorSet>>,
+    status: watch::Sender<NodeStatus>,
+    bundle: watch::Sender<Option<Arc<Bundle>>>,
+    snapshot: watch::Sender<Option<Arc<Snapshot>>>,
+    synced: watch::Sender<SyncStatus>,
+    refresh: Arc<Notify>,
+}
+
+/// What runs, and how it is stopped.
+struct Running {
+    tasks: Tasks,
+    stop: CancellationToken,
+    node: JoinHandle<Result<(), NodeError>>,
+    sync: JoinHandle<()>,
+    endpoint: JoinHandle<()>,
+}
+
+/// Runs an agent until it is told to stop.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    telemetry::start(config.log.level, config.log.format).context("starting the log")?;
+    let _lock = lock_data_dir(&config.data_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let outcome = runtime.block_on(serve(config));
+    // What still blocks a thread has nothing to finish.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
+    let socket = endpoint_config(&config);
+    let endpoint = Endpoint::bind(socket).await.context("opening the workload socket")?;
+    let mut running = start(config, endpoint)?;
+    let outcome = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        ended = &mut running.node => match ended {
+            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(())) | Err(_) => Err(anyhow::anyhow!("the task of this node's SVID has ended")),
+        },
+        _ = &mut running.sync => Err(anyhow::anyhow!("the synchronisation has ended")),
+    };
+    info!("stopping");
+    running.stop().await;
+    outcome
+}
+
+fn start(config: Config, endpoint: Endpoint) -> anyhow::Result<Running> {
+    let wires = Wires::new();
+    let (denials, heard) = mpsc::channel(1);
+    let contact = wires.contact(&config, denials).context("setting up TLS")?;
+    let server = contact.server();
+    let sync = wires.sync(&config, server.clone());
+    let routes = wires.routes(&config, server);
+    let channels = wires.node_channels(heard);
+    let node = Node::load(
+        node::Deps {
+            contact: Arc::new(contact),
+            attestor: config.node_attestor.build(),
+            clock: wires.clock,
+        },
+        node::Config {
+            trust_domain: config.trust_domain,
+            trust: config.trust,
+            file: config.data_dir.join(AGENT_FILE),
+        },
+        channels,
+    )?;
+    info!(socket = %endpoint.path().display(), "Starting agent APIs");
+    let (tasks, stop) = (wires.tasks, wires.stop);
+    let serve = endpoint.serve(routes, Peer::of, stop.clone());
+    Ok(Running {
+        node: tasks.spawn(info_span!("node"), |stop| node.run(stop)),
+        sync: tasks.spawn(info_span!("sync"), |stop| sync.run(stop)),
+        endpoint: tasks.spawn(info_span!("endpoint"), |_| serve),
+        tasks,
+        stop,
+    })
+}
+
+impl Wires {
+    fn new() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            tasks: Tasks::new(),
+            stop: CancellationToken::new(),
+            material: watch::Sender::new(None),
+            anchors: watch::Sender::default(),
+            status: watch::Sender::default(),
+            bundle: watch::Sender::new(None),
+            snapshot: watch::Sender::new(None),
+            synced: watch::Sender::default(),
+            refresh: Arc::new(Notify::new()),
+        }
+    }
+
+    fn contact(
+        &self,
+        config: &Config,
+        denials: mpsc::Sender<Denial>,
+    ) -> Result<ServerContact, ConnectorError> {
+        let deps = contact::Deps {
+            address: Arc::clone(&config.server),
+            trust_domain: config.trust_domain.clone(),
+            material: self.material.subscribe(),
+            anchors: self.anchors.subscribe(),
+            clock: self.clock.clone(),
+        };
+        ServerContact::new(deps, denials)
+    }
+
+    fn sync(&self, config: &Config, server: Arc<dyn ServerApi>) -> Sync {
+        let deps = sync::Deps {
+            server,
+            node: self.status.subscribe(),
+            refresh: self.refresh.clone(),
+            clock: self.clock.clone(),
+        };
+        let numbers = sync::Config {
+            trust_domain: config.trust_domain.clone(),
+            interval: config.sync_interval,
+            file: config.data_dir.join(VIEW_FILE),
+        };
+        let channels = sync::Channels {
+            snapshot: self.snapshot.clone(),
+            bundle: self.bundle.clone(),
+            status: self.synced.clone(),
+        };
+        Sync::new(deps, numbers, channels)
+    }
+
+    fn node_channels(&self, denials: mpsc::Receiver<Denial>) -> node::Channels {
+        node::Channels {
+            material: self.material.clone(),
+            anchors: self.anchors.clone(),
+            status: self.status.clone(),
+            denials,
+            bundle: self.bundle.subscribe(),
+        }
+    }
+
+    fn routes(&self, config: &Config, server: Arc<dyn ServerApi>) -> Routes {
+        let holders = Holders::new(identity::Deps {
+            server,
+            snapshot: self.snapshot.subscribe(),
+            refresh: self.refresh.clone(),
+            clock: self.clock.clone(),
+            tasks: self.tasks.clone(),
+            key_algorithm: config.workload_key,
+        });
+        let workload = WorkloadApi::new(workload::Deps {
+            attestors: Attestors::of_config(&config.workload_attestors, &self.clock),
+            snapshot: self.snapshot.subscribe(),
+            holders,
+            clock: self.clock.clone(),
+            stop: self.stop.clone(),
+        });
+        let health = HealthApi::new(health::Deps {
+            node: self.status.subscribe(),
+            sync: self.synced.subscribe(),
+            clock: self.clock.clone(),
+            stop: self.stop.clone(),
+        });
+        Routes::new(SpiffeWorkloadApiServer::new(workload)).add_service(HealthServer::new(health))
+    }
+}
+
+impl Running {
+    /// Streams end first, with a status that tells clients to come back; then all else.
+    async fn stop(self) {
+        self.stop.cancel();
+        if self.endpoint.await.is_err() {
+            warn!("the endpoint has failed");
+        }
+        if let Err(left) = self.tasks.shutdown(PATIENCE).await {
+            warn!(tasks = left, "tasks that did not stop in time");
+        }
+    }
+}
+
+/// The socket, with as many connections as there are descriptors for.
+fn endpoint_config(config: &Config) -> endpoint::Config {
+    let mut endpoint = endpoint::Config::new(config.socket_path.clone());
+    endpoint.limits = endpoint.limits.within(descriptors(&endpoint.limits));
+    endpoint
+}
+
+/// How many descriptors this process may have, after asking for what it could need.
+fn descriptors(limits: &Limits) -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let (current, most) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    let wanted = limits.descriptors().min(most);
+    if current >= wanted {
+        return current;
+    }
+    limit.current = Some(wanted);
+    match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => wanted,
+        Err(_refused) => current,
+    }
+}
+
+/// Makes the data directory if need be, and keeps other agents out of it.
+fn lock_data_dir(path: &Path) -> anyhow::Result<File> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("making the data directory {}", path.display()))?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join(LOCK_FILE))
+        .with_context(|| format!("writing to the data directory {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another agent uses the data directory {}; stop it, or give this one another by \
+             --data-dir",
+            path.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("locking the data directory {}", path.display()))
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What an agent is told: flags and a TOML file become checked settings. Every default is here.
+//!
+//! A flag wins over the same setting of the file. What belongs together goes together: a trust
+//! source or a way to join that is given by a flag replaces whatever the file says of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use steeple::config::ConfigError;
+use steeple::id::TrustDomain;
+use steeple::keys::KeyAlgorithm;
+use steeple::telemetry::{Format, Level};
+
+use crate::attest::AttestorConfig;
+use crate::node::attestor::NodeAttestor;
+use crate::node::join_token::JoinToken;
+use crate::node::trust::TrustSource;
+use crate::node::x509pop::X509Pop;
+
+mod flags;
+pub mod home;
+mod raw;
+
+pub use self::flags::Flags;
+
+/// How often the server is asked for changes.
+pub const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_secs(5);
+
+/// All that an agent is told.
+#[derive(Debug)]
+pub struct Config {
+    /// The server: host and port.
+    pub server: Arc<str>,
+    /// The trust domain of the server and this node.
+    pub trust_domain: TrustDomain,
+    /// Why the server is believed at the first contact.
+    pub trust: TrustSource,
+    /// How this node proves what it is.
+    pub node_attestor: NodeAttestorConfig,
+    /// Where the agent keeps what makes it the same agent after a restart.
+    pub data_dir: PathBuf,
+    /// Where workloads find it.
+    pub socket_path: PathBuf,
+    /// How often the server is asked for changes.
+    pub sync_interval: Duration,
+    /// What keys workloads get.
+    pub workload_key: KeyAlgorithm,
+    /// How processes are attested.
+    pub workload_attestors: Vec<AttestorConfig>,
+    /// The diagnostic log.
+    pub log: LogConfig,
+}
+
+/// How this node proves what it is.
+#[derive(Debug)]
+pub enum NodeAttestorConfig {
+    /// By a join token.
+    JoinToken(JoinToken),
+    /// By a certificate of an existing PKI.
+    X509Pop(X509Pop),
+}
+
+/// Settings of the diagnostic log.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LogConfig {
+    /// How much is logged.
+    pub level: Level,
+    /// How a line looks.
+    pub format: Format,
+}
+
+impl Config {
+    /// Reads the file that the flags name, if they do, and puts the flags over it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or something is missing or will not do.
+    pub fn load(flags: Flags) -> Result<Self, ConfigError> {
+        let file = match &flags.config {
+            Some(path) => steeple::config::load::<raw::Config>(path)?,
+            None => raw::Config::default(),
+        };
+        raw::check(flags.over(file)?)
+    }
+
+    /// Reads settings that came from `path`.
+    ///
+    /// # Errors
+    /// Something is missing or will not do.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        raw::check(steeple::config::parse::<raw::Config>(text, path)?)
+    }
+}
+
+impl NodeAttestorConfig {
+    /// The attestor.
+    #[must_use]
+    pub fn build(self) -> Arc<dyn NodeAttestor> {
+        match self {
+            Self::JoinToken(token) => Arc::new(token),
+            Self::X509Pop(files) => Arc::new(files),
+        }
+    }
+}
+
+fn invalid(key: &'static str, found: impl ToString, must_be: &'static str) -> ConfigError {
+    ConfigError::Invalid { key, found: found.to_string(), must_be }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! What is refused, by key, and what wins over what.
+
+use super::*;
+use crate::node::join_token::Token;
+
+const FILE: &str = "
+    server = 'server.example.org:8081'
+    trust_domain = 'example.org'
+    trust_bundle = 'bundle.pem'
+    data_dir = '/d'
+    socket_path = '/s/api.sock'
+";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("agent.toml"))
+}
+
+#[track_caller]
+fn refused(text: &str, parts: &[&str]) {
+    let error = parse(text).unwrap_err().to_string();
+    assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+}
+
+/// The file with a line in the place of the one for its key, or at its end.
+fn with(line: &str) -> String {
+    let key = line.split([' ', '=']).next().unwrap();
+    let others = FILE.lines().filter(|other| !other.trim_start().starts_with(&format!("{key} ")));
+    others.chain([line]).map(|line| format!("{line}\n")).collect()
+}
+
+fn flags(config: Option<&Path>) -> Flags {
+    Flags { config: config.map(Path::to_owned), ..Flags::default() }
+}
+
+#[test]
+fn a_short_file_is_enough() {
+    let config = parse(FILE).unwrap();
+    assert_eq!(&*config.server, "server.example.org:8081");
+    assert_eq!(config.trust, TrustSource::File("/d/bundle.pem".into()));
+    assert_eq!(config.sync_interval, Duration::from_secs(5));
+    assert_eq!(config.workload_key, KeyAlgorithm::EcP256);
+    assert_eq!(config.workload_attestors, AttestorConfig::standard());
+    assert!(matches!(config.node_attestor, NodeAttestorConfig::JoinToken(JoinToken::None)));
+}
+
+#[test]
+fn flags_alone_are_enough() {
+    let config = Config::load(Flags {
+        server: Some("[::1]:1".into()),
+        trust_domain: Some("td".into()),
+        join_token: Some(Token::new("t".into())),
+        insecure_bootstrap: true,
+        data_dir: Some("/d".into()),
+        socket: Some("/s".into()),
+        ..flags(None)
+    })
+    .unwrap();
+    assert_eq!(config.trust, TrustSource::Insecure);
+    assert_eq!((&*config.server, config.data_dir.to_str()), ("[::1]:1", Some("/d")));
+    let given = NodeAttestorConfig::JoinToken(JoinToken::Given(Token::new("t".into())));
+    assert_eq!(format!("{:?}", config.node_attestor), format!("{given:?}"));
+}
+
+#[test]
+fn each_key_that_will_not_do_is_named_with_what_would() {
+    refused("", &["`server` is missing", "--server"]);
+    refused(&with("server = 'host'"), &["`server`", "HOST:PORT"]);
+    refused(&with("server = 'https://host:1'"), &["`server`", "HOST:PORT"]);
+    refused(&with("server = 'host:0'"), &["`server`", "HOST:PORT"]);
+    refused(&with("server = '::1:80'"), &["`server`", "HOST:PORT"]);
+    refused("server = 'h:1'", &["`trust_domain` is missing", "--trust-domain"]);
+    refused(&with("trust_domain = 'spiffe://td'"), &["`trust_domain`", "without spiffe://"]);
+    refused(&with("data_dir = 'd'"), &["`data_dir` is d", "absolute"]);
+    refused(&with("socket_path = 's'"), &["`socket_path` is s", "absolute"]);
+    refused(&with(&format!("socket_path = '/{}'", "s".repeat(107))), &["107 bytes"]);
+    refused(&with("sync_interval = '0s'"), &["`sync_interval`", "between 1s and 1h"]);
+    refused(&with("sync_intervall = '5s'"), &["unknown field `sync_intervall`"]);
+    refused(&with("workload_x509_svid_key_type = 'x'"), &["ec-p256"]);
+    refused(&with("workload_attestor = []"), &["`workload_attestor` is empty"]);
+    let twice = "workload_attestor = [{ type = 'unix' }, { type = 'unix' }]";
+    refused(&with(twice), &["`workload_attestor`", "one of each type"]);
+}
+
+#[test]
+fn there_is_exactly_one_reason_to_trust_the_server() {
+    let none = FILE.replace("trust_bundle = 'bundle.pem'", "");
+    refused(&none, &["`trust_bundle` is missing", "--insecure-bootstrap"]);
+    refused(&with("insecure_bootstrap = true"), &["exactly one of the three"]);
+    let hash = "ab:".repeat(31) + "ab";
+    let fingerprint = format!("trust_bundle_fingerprint = '{hash}'");
+    refused(&with(&fingerprint), &["exactly one of the three"]);
+    refused(&with("trust_bundle = ''"), &["`trust_bundle` is empty"]);
+    let trust = |line: &str| parse(&format!("{none}\n{line}")).unwrap().trust;
+    assert_eq!(trust(&fingerprint), TrustSource::Fingerprint([0xab; 32]));
+    assert_eq!(trust(&fingerprint.replace(':', "")), TrustSource::Fingerprint([0xab; 32]));
+    assert_eq!(trust("insecure_bootstrap = true"), TrustSource::Insecure);
+    let short = format!("{none}\ntrust_bundle_fingerprint = 'ab'");
+    refused(&short, &["`trust_bundle_fingerprint`", "64 hexadecimal digits"]);
+    assert!(parse(&with("insecure_bootstrap = false")).is_ok());
+}
+
+#[test]
+fn there_is_one_way_for_a_node_to_join() {
+    let x509pop = "[node_attestor.x509pop]\nprivate_key_path = 'k'\ncertificate_path = '/c'";
+    let config = parse(&format!("{FILE}\n{x509pop}")).unwrap();
+    let NodeAttestorConfig::X509Pop(files) = config.node_attestor else { panic!() };
+    assert_eq!(files.private_key, Path::new("/d/k"));
+    assert_eq!(files.certificate, Path::new("/c"));
+    let token = "join_token = 't'";
+    refused(&format!("{FILE}\n{token}\n{x509pop}"), &["`join_token`", "node_attestor.x509pop"]);
+    let file = "join_token_file = 'f'";
+    refused(&format!("{FILE}\n{token}\n{file}"), &["`join_token`", "one of join_token"]);
+    let both = Flags {
+        join_token: Some(Token::new("t".into())),
+        join_token_file: Some("f".into()),
+        ..flags(None)
+    };
+    let error = Config::load(both).unwrap_err().to_string();
+    assert!(error.contains("--join-token-file") && error.contains("STEEPLE_JOIN_TOKEN"), "{error}");
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent.toml");
+    let x509pop = "[node_attestor.x509pop]\nprivate_key_path = 'k'\ncertificate_path = '/c'";
+    std::fs::write(&path, format!("{FILE}\n{x509pop}\n[log]\nformat = 'json'")).unwrap();
+    let config = Config::load(Flags {
+        server: Some("other:1".into()),
+        insecure_bootstrap: true,
+        join_token_file: Some("/t".into()),
+        log_level: Some(Level::Debug),
+        ..flags(Some(&path))
+    })
+    .unwrap();
+    assert_eq!(&*config.server, "other:1");
+    assert_eq!(config.trust_domain.as_str(), "example.org");
+    assert_eq!(config.trust, TrustSource::Insecure);
+    assert_eq!(config.log, LogConfig { level: Level::Debug, format: Format::Json });
+    let NodeAttestorConfig::JoinToken(JoinToken::File(file)) = config.node_attestor else {
+        panic!()
+    };
+    assert_eq!(file, Path::new("/t"));
+}
+
+#[test]
+fn a_token_is_not_printed_with_the_settings() {
+    let config = parse(&with("join_token = 'very-secret'")).unwrap();
+    assert!(!format!("{config:?}").contains("very-secret"));
+}
+
+#[test]
+fn the_example_is_valid_and_shows_every_key_with_its_default() {
+    let text = include_str!("../../../deploy/agent.toml");
+    parse(text).unwrap();
+    // What is commented out has the value shown, so taking it in changes nothing but the examples.
+    let all: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if key.starts_with('[') || key.contains(" = ") => key,
+            _ => line,
+        })
+        .filter(|line| !line.starts_with("join_token") && !line.starts_with("insecure_"))
+        .filter(|line| !line.starts_with("trust_bundle_"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let config = parse(&all).unwrap();
+    assert_eq!(config.sync_interval, DEFAULT_SYNC_INTERVAL);
+    assert_eq!(config.workload_key, KeyAlgorithm::EcP256);
+    assert_eq!(config.log, LogConfig::default());
+    assert_eq!(config.workload_attestors, AttestorConfig::standard());
+    for key in ["join_token", "join_token_file", "insecure_bootstrap", "trust_bundle_fingerprint"] {
+        assert!(text.contains(&format!("# {key} = ")), "{key} is not explained");
+    }
+}
