@@ -68,35 +68,15 @@ impl Server {
     pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let data_dir = DataDir::take(&config.data_dir)?;
         let (front, core) = (Tasks::new(), Tasks::new());
-        let audit = Audit::open((&config.audit).into(), Arc::clone(&clock))?;
-        let audit = Arc::new(audit);
-        core.spawn(info_span!("audit"), |stop| Arc::clone(&audit).run(stop));
-        let datastore = datastore(&config.datastore).await?;
-        let trust_domain = config.trust_domain.clone();
-        let registry = Registry::open(trust_domain.clone(), datastore, &core).await?;
-        let started = Event::ServerStarted { version: env!("CARGO_PKG_VERSION"), trust_domain };
-        audit.record(&event::Caller::Server, &[started]).await?;
-
-        let base = Base { registry, audit: Arc::clone(&audit), clock };
-        let (ca, own_svid) = authorities(config, &base, &core).await?;
-        let acceptor = Acceptor::new(
-            ServerDeps {
-                material: own_svid.material(),
-                anchors: anchors::watch(&base.registry, config, &core),
-                clock: Arc::clone(&base.clock),
-            },
-            HANDSHAKE,
-        )
-        .context("setting up TLS")?;
-        core.spawn(info_span!("own_svid"), |stop| own_svid.run(stop));
-        core.spawn(info_span!("maintenance"), |stop| {
-            maintenance::run(base.registry.clone(), Arc::clone(&base.clock), stop)
-        });
-        for (key, longest) in config.shortened_ttls() {
-            warn!(key, longest = %humantime::format_duration(longest),
-                "SVIDs may live shorter than configured, as ca_ttl is short");
-        }
-        let address = listen(config, base, Signing { ca, acceptor }, &front).await?;
+        let (audit, address) = match assemble(config, clock, &front, &core).await {
+            Ok(assembled) => assembled,
+            Err(error) => {
+                if let Err(left) = core.shutdown(CORE_PATIENCE).await {
+                    warn!(left, "tasks cut off");
+                }
+                return Err(error);
+            }
+        };
         let socket_path = config.socket_path.clone();
         info!(%address, socket_path = %socket_path.display(), trust_domain = %config.trust_domain,
             "Starting Server APIs");
@@ -129,6 +109,41 @@ impl Server {
         }
         info!(socket_path = %self.socket_path.display(), "Server APIs have stopped");
     }
+}
+
+/// Puts the parts together, those that are below others first.
+async fn assemble(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    front: &Tasks,
+    core: &Tasks,
+) -> anyhow::Result<(Arc<Audit>, SocketAddr)> {
+    let audit = Arc::new(Audit::open((&config.audit).into(), Arc::clone(&clock))?);
+    core.spawn(info_span!("audit"), |stop| Arc::clone(&audit).run(stop));
+    let datastore = datastore(&config.datastore).await?;
+    let trust_domain = config.trust_domain.clone();
+    let registry = Registry::open(trust_domain.clone(), datastore, core).await?;
+    let started = Event::ServerStarted { version: env!("CARGO_PKG_VERSION"), trust_domain };
+    audit.record(&event::Caller::Server, &[started]).await?;
+
+    let base = Base { registry, audit: Arc::clone(&audit), clock };
+    let (ca, own_svid) = authorities(config, &base, core).await?;
+    let deps = ServerDeps {
+        material: own_svid.material(),
+        anchors: anchors::watch(&base.registry, config, core),
+        clock: Arc::clone(&base.clock),
+    };
+    let acceptor = Acceptor::new(deps, HANDSHAKE).context("setting up TLS")?;
+    core.spawn(info_span!("own_svid"), |stop| own_svid.run(stop));
+    core.spawn(info_span!("maintenance"), |stop| {
+        maintenance::run(base.registry.clone(), Arc::clone(&base.clock), stop)
+    });
+    for (key, longest) in config.shortened_ttls() {
+        warn!(key, longest = %humantime::format_duration(longest),
+            "SVIDs may live shorter than configured, as ca_ttl is short");
+    }
+    let address = listen(config, base, Signing { ca, acceptor }, front).await?;
+    Ok((audit, address))
 }
 
 /// What most parts need.
@@ -258,3 +273,6 @@ fn ca_bundles(paths: &[PathBuf]) -> anyhow::Result<Authorities> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests;
