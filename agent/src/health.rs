@@ -77,19 +77,22 @@ pub fn report(node: &NodeStatus, sync: &SyncStatus, now: SystemTime) -> Report {
         Standing::Expired => "expired: the agent's SVID is no longer valid".to_owned(),
         Standing::Banned => "banned by an administrator".to_owned(),
     };
-    let knows = sync.entries > 0 || sync.last_success.is_some();
-    let synced = match sync.last_success {
-        Some(at) => {
+    let entries = sync.entries.unwrap_or_default();
+    let synced = match (sync.last_success, sync.entries) {
+        (Some(at), _) => {
             let ago = now.duration_since(at).unwrap_or(Duration::ZERO).as_secs();
-            format!("synced {ago}s ago with {} entries", sync.entries)
+            format!("synced {ago}s ago with {entries} entries")
         }
-        None if knows => format!("not synced since the start, {} entries known", sync.entries),
-        None => "not synced yet".to_owned(),
+        (None, Some(_)) => format!("not synced since the start, {entries} entries known"),
+        (None, None) => "not synced yet".to_owned(),
     };
     let mut parts = vec![standing, synced];
     // A node that is in trouble has one cause, and it is the node's.
     parts.extend(node.trouble.as_ref().or(sync.trouble.as_ref()).cloned());
-    Report { ready: node.standing == Standing::Attested && knows, detail: parts.join("; ") }
+    Report {
+        ready: node.standing == Standing::Attested && sync.entries.is_some(),
+        detail: parts.join("; "),
+    }
 }
 
 impl HealthApi {
@@ -214,7 +217,7 @@ mod tests {
 
     fn synced() -> SyncStatus {
         let last_success = Some(from_unix_seconds(990));
-        SyncStatus { last_success, trouble: None, entries: 3 }
+        SyncStatus { last_success, trouble: None, entries: Some(3) }
     }
 
     #[track_caller]

@@ -77,8 +77,9 @@ pub struct SyncStatus {
     pub last_success: Option<SystemTime>,
     /// Why the last one failed, if it did.
     pub trouble: Option<String>,
-    /// How many entries this node has.
-    pub entries: usize,
+    /// How many entries this node has, by a view of this start or the one before; `None` before
+    /// there is any view.
+    pub entries: Option<usize>,
 }
 
 /// The task.
@@ -90,6 +91,7 @@ pub struct Sync {
     view: View,
     pace: Pace,
     next: SystemTime,
+    standing: Standing,
 }
 
 impl Sync {
@@ -97,7 +99,9 @@ impl Sync {
     #[must_use]
     pub fn new(deps: Deps, config: Config, channels: Channels) -> Self {
         let (pace, next) = (Pace::new(config.interval), deps.clock.now());
-        Self { view: View::empty(&config.trust_domain), deps, config, channels, pace, next }
+        let standing = deps.node.borrow().standing;
+        let view = View::empty(&config.trust_domain);
+        Self { deps, config, channels, view, pace, next, standing }
     }
 
     /// Synchronises until told to stop.
@@ -129,8 +133,7 @@ impl Sync {
 
     /// The first try. What was kept is shown if it takes long, or fails.
     async fn first(&mut self) {
-        let may_ask = may_ask(self.deps.node.borrow_and_update().standing);
-        if may_ask && tokio::time::timeout(FIRST_TRY, self.due()).await.is_err() {
+        if may_ask(self.standing) && tokio::time::timeout(FIRST_TRY, self.due()).await.is_err() {
             self.next = self.deps.clock.now();
         }
         if self.channels.snapshot.borrow().is_none() {
@@ -139,11 +142,13 @@ impl Sync {
     }
 
     async fn due(&mut self) {
-        if !may_ask(self.deps.node.borrow().standing) {
+        let standing = self.deps.node.borrow().standing;
+        if !may_ask(standing) {
             // What the node becomes is heard.
             self.next = self.deps.clock.now() + self.config.interval;
             return;
         }
+        self.standing = standing;
         let now = self.deps.clock.now();
         let fetched = round::fetch(&*self.deps.server, &self.view, now).await;
         let wait = match fetched {
@@ -172,6 +177,7 @@ impl Sync {
             changed
         });
         let last_success = Some(self.deps.clock.now());
+        let entries = Some(entries);
         self.channels.status.send_replace(SyncStatus { last_success, trouble: None, entries });
     }
 
@@ -186,6 +192,10 @@ impl Sync {
 
     fn node_changed(&mut self) {
         let standing = self.deps.node.borrow_and_update().standing;
+        // A node says more of itself than what it is.
+        if std::mem::replace(&mut self.standing, standing) == standing {
+            return;
+        }
         if standing == Standing::Banned {
             self.forget();
         } else if may_ask(standing) {
@@ -233,7 +243,8 @@ impl Sync {
             return;
         };
         info!(entries = view.entries().len(), "serving what was known before this start");
-        self.channels.status.send_modify(|status| status.entries = view.entries().len());
+        let entries = Some(view.entries().len());
+        self.channels.status.send_modify(|status| status.entries = entries);
         self.view = view;
         self.publish();
     }

@@ -296,6 +296,8 @@ impl Node {
     fn become_agent(&mut self, identity: &Identity) {
         self.present(identity);
         self.deps.contact.reconnect();
+        // What was said of the SVID before is over.
+        while self.channels.denials.try_recv().is_ok() {}
         self.reset();
         self.retry_at = self.deps.clock.now();
         self.publish(None);

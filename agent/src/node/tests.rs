@@ -318,7 +318,8 @@ async fn a_renewal_that_fails_is_tried_again_until_the_svid_expires() {
     assert!(calls.len() > 20 && calls.iter().all(|(call, _)| *call == Call::Renew), "{calls:?}");
     let now = world.clock.now();
     let first = Validity::new(from_unix_seconds(1_000_000), Duration::from_secs(TTL)).not_after();
-    assert!((1..=2).contains(&now.duration_since(first).unwrap().as_secs()));
+    let late = now.duration_since(first).unwrap();
+    assert!(late > Duration::ZERO && late < Duration::from_secs(2), "{late:?}");
     node.stop().await;
 }
 

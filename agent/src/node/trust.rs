@@ -81,13 +81,14 @@ pub async fn establish(
             let said = contact.stranger(Trust::Unverified).own_bundle().await?;
             anchored(&[pinned(&said, fingerprint)?], own)
         }
-        (None, TrustSource::Insecure) => {
-            warn!("believing whoever answers to be the server, as --insecure-bootstrap says");
-            Trust::Unverified
-        }
+        (None, TrustSource::Insecure) => Trust::Unverified,
     };
+    let is_unverified = matches!(trust, Trust::Unverified);
     let bundle = contact.stranger(trust).own_bundle().await?;
     check(&bundle, own)?;
+    if is_unverified {
+        warn!("believed the first server that answered, as --insecure-bootstrap says");
+    }
     Ok(bundle)
 }
 

@@ -358,6 +358,19 @@ async fn a_node_that_is_no_agent_yet_asks_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_else_a_node_says_of_itself_hastens_nothing() {
+    let world = World::new();
+    let mut sync = world.start();
+    sync.next().await;
+    for _ in 0..3 {
+        seconds(1).await;
+        world.node.send_modify(|node| node.trouble = Some("no renewal yet".into()));
+    }
+    assert_eq!(world.asked(), [0]);
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wish_is_granted_before_the_next_sync_is_due() {
     let world = World::new();
     let mut sync = world.start();
