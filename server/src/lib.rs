@@ -5,6 +5,7 @@ pub mod app;
 pub mod audit;
 pub mod authz;
 pub mod ca;
+pub mod cli;
 pub mod config;
 pub mod datastore;
 pub mod entries;

@@ -1,0 +1,121 @@
+//! `entry create`: new entries, from flags or from a file.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::{Value, json};
+use steeple::entry::EntryId;
+use steeple_proto::spire::api::server::entry::v1 as pb;
+use steeple_proto::spire::api::types;
+
+use super::draft::{Draft, DraftError};
+use super::fields::Fields;
+use super::{file, report};
+use crate::cli::output::Output;
+use crate::cli::{Connection, Format, batch, json, pretty};
+
+/// What `entry create` is told.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Create {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    format: Format,
+    /// A file with entries in JSON, as `entry show --output json` writes them; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["Fields", "entry_id", "node"])]
+    data: Option<PathBuf>,
+    /// The name of the entry; the server makes one up if there is none
+    #[arg(long, value_name = "ID", alias = "entryID")]
+    entry_id: Option<EntryId>,
+    /// Make an alias of agents: its selectors are those of nodes, its parent is the server
+    #[arg(long, conflicts_with = "parent_id")]
+    node: bool,
+    #[command(flatten)]
+    fields: Fields,
+}
+
+impl Create {
+    pub(in crate::cli) async fn run(self, output: &mut Output) -> anyhow::Result<()> {
+        let (connection, format) = (self.connection.clone(), self.format);
+        let entries = self.entries()?;
+        let client = connection.connect(output).await?;
+        let mut api = client.entries();
+        let sent = entries.clone();
+        let done = batch::send(&client, entries, async |entries| {
+            let request = pb::BatchCreateEntryRequest { entries, output_mask: None };
+            Ok(client.answer(api.batch_create_entry(request)).await?.results)
+        })
+        .await;
+
+        let failed = done.results.iter().filter(|result| !batch::is_ok(result.status.as_ref()));
+        let failed = failed.count();
+        if format.output.is_json() {
+            output.json(&json!({ "results": json::array(&done.results, result_json) }))?;
+        } else {
+            for (result, sent) in done.results.iter().zip(&sent) {
+                print(result, sent, output)?;
+            }
+        }
+        report("create", failed, done.results.len(), done.stopped)
+    }
+
+    /// What is to be created, complete.
+    fn entries(self) -> anyhow::Result<Vec<types::Entry>> {
+        let Some(path) = self.data else {
+            if self.node && self.fields.federates_with.is_some() {
+                bail!(
+                    "--node and --federates-with do not go together: nodes get no foreign bundles"
+                );
+            }
+            let mut draft = self.fields.into_draft(self.entry_id.map(|id| id.to_string()));
+            if let Some(spiffe_id) = draft.spiffe_id.as_ref().filter(|_| self.node) {
+                draft.parent_id = Some(spiffe_id.trust_domain().server_id());
+            }
+            draft.check_new().map_err(with_flag)?;
+            return Ok(vec![draft.into_entry()]);
+        };
+        let drafts = file::entries(&path)?;
+        if drafts.is_empty() {
+            bail!("{}: there are no entries in it", path.display());
+        }
+        let complete = |(index, draft): (usize, Draft)| {
+            draft.check_new().with_context(|| format!("{}: entries[{index}]", path.display()))?;
+            Ok(draft.into_entry())
+        };
+        drafts.into_iter().enumerate().map(complete).collect()
+    }
+}
+
+/// The error with the flag that would help.
+fn with_flag(error: DraftError) -> anyhow::Error {
+    let flag = match error {
+        DraftError::NoSpiffeId => "--spiffe-id",
+        DraftError::NoParentId => "--parent-id",
+        DraftError::NoSelectors => "--selector",
+        DraftError::NoId | DraftError::Unchanged => return error.into(),
+    };
+    anyhow::Error::from(error).context(flag)
+}
+
+fn result_json(result: &pb::batch_create_entry_response::Result) -> Value {
+    json::object([
+        ("status", json::optional(result.status.as_ref(), json::status)),
+        ("entry", json::optional(result.entry.as_ref(), json::entry)),
+    ])
+}
+
+/// A new entry to standard output; one that was refused, or the one in its way, to standard error.
+fn print(
+    result: &pb::batch_create_entry_response::Result,
+    sent: &types::Entry,
+    output: &mut Output,
+) -> anyhow::Result<()> {
+    let status = result.status.clone().unwrap_or_default();
+    let block = pretty::entry(result.entry.as_ref().unwrap_or(sent));
+    if batch::is_ok(result.status.as_ref()) {
+        return output.raw(block.as_bytes());
+    }
+    let failure = pretty::failure(&status);
+    output.note(&format!("Failed to create the following entry {failure}:\n{}", block.trim_end()))
+}

@@ -1,0 +1,46 @@
+//! Flags as SPIRE's tools take them, with one dash: `-spiffeID` is read as `--spiffeID`.
+
+use std::ffi::OsString;
+
+/// The arguments as this program's parser knows them.
+pub(super) fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut is_literal = false;
+    let read = |argument: OsString| {
+        is_literal |= argument == "--";
+        if !is_literal && is_long_with_one_dash(&argument) {
+            let mut longer = OsString::from("-");
+            longer.push(argument);
+            return longer;
+        }
+        argument
+    };
+    arguments.map(read).collect()
+}
+
+/// Whether this is a dash and a word of several letters. No flag here has a value that looks so.
+fn is_long_with_one_dash(argument: &OsString) -> bool {
+    let mut bytes = argument.as_encoded_bytes().iter();
+    bytes.next() == Some(&b'-')
+        && bytes.next().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.next().is_some_and(u8::is_ascii_alphanumeric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(arguments: &str, expected: &str) {
+        let found = with_two_dashes(arguments.split(' ').map(OsString::from));
+        let expected: Vec<_> = expected.split(' ').map(OsString::from).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn one_dash_before_a_word_is_as_good_as_two() {
+        check("entry show -spiffeID x", "entry show --spiffeID x");
+        check("-output=json --output -h -V -", "--output=json --output -h -V -");
+        check("-dns a -- -dns", "--dns a -- -dns");
+        check("-1 -1a", "-1 -1a");
+    }
+}
