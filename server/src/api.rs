@@ -59,7 +59,7 @@ pub struct Deps {
     /// The methods of node attestation, by name.
     pub attestors: BTreeMap<&'static str, Arc<dyn NodeAttestor>>,
     /// How often an address may ask.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// When it is.
     pub clock: Arc<dyn Clock>,
 }

@@ -204,7 +204,9 @@ async fn listen(
 ) -> anyhow::Result<SocketAddr> {
     let Signing { ca, acceptor } = signing;
     let attestors = attestors(config, &base)?;
+    let limits = Arc::new(Limits::new(config.rate_limits));
     let shared = Arc::new(Shared {
+        limits: Arc::clone(&limits),
         registry: base.registry.clone(),
         admin_ids: config.admin_ids.clone(),
         audit: Arc::clone(&base.audit),
@@ -217,7 +219,7 @@ async fn listen(
         jwt_issuer: config.jwt_issuer.clone(),
         audit: base.audit,
         attestors,
-        limits: Limits::new(config.rate_limits),
+        limits,
         clock: base.clock,
     });
     let public = routes(&deps, Reach::Everywhere);

@@ -6,10 +6,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use futures_util::future::{BoxFuture, Either};
+use futures_util::future::BoxFuture;
 use steeple::clock::{Clock, unix_seconds};
 use steeple::id::SpiffeId;
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
@@ -17,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::caller::{Admitted, Caller, Peer, audit_caller};
 use super::error::ApiError;
+use super::limits::{Limited, Limits};
 use crate::audit::Audit;
 use crate::audit::event::Event;
 use crate::authz::agent_status::{
@@ -27,6 +30,10 @@ use crate::authz::{self, Decision, Standing, permits};
 use crate::registry::Registry;
 use crate::registry::nodes::NodeWriteError;
 
+/// How long a call may take until its answer begins. Most of it is for the caller, who may be slow
+/// to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What guards of all connections have in common.
 #[derive(Debug)]
 pub struct Shared {
@@ -36,6 +43,8 @@ pub struct Shared {
     pub admin_ids: BTreeSet<SpiffeId>,
     /// Where refusals are recorded.
     pub audit: Arc<Audit>,
+    /// How many of them.
+    pub limits: Arc<Limits>,
     /// When it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -125,13 +134,19 @@ impl Shared {
         reason: Option<AgentRefusal>,
     ) -> Status {
         debug!(method, ?caller, ?reason, "call refused");
+        let refusal = Status::from(ApiError::Denied { method, reason });
+        // Whoever is let in nowhere must not be able to fill the disk.
+        let charged = self.limits.charge(caller.source(), Limited::Refusals, 1, Instant::now());
+        if charged.is_err() {
+            return refusal;
+        }
         let why = reason.map_or_else(|| "not permitted".to_owned(), |why| format!("{why:?}"));
         let event = Event::CallRefused { method, why };
         // The call is refused whether or not it can be recorded.
         if let Err(error) = self.audit.record(&audit_caller(caller, None), &[event]).await {
             warn!(error = &error as &dyn std::error::Error, "refusal not recorded");
         }
-        ApiError::Denied { method, reason }.into()
+        refusal
     }
 }
 
@@ -143,7 +158,7 @@ where
 {
     type Response = http::Response<Body>;
     type Error = S::Error;
-    type Future = Either<S::Future, BoxFuture<'static, Result<Self::Response, S::Error>>>;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -153,28 +168,32 @@ where
         let (caller, shared) = (Arc::clone(&self.caller), Arc::clone(&self.shared));
         let Some((operation, method)) = served(request.uri().path(), &caller) else {
             let status = Status::unimplemented("unknown service or method");
-            return Either::Right(Box::pin(async move { Ok(status.into_http()) }));
+            return Box::pin(async move { Ok(status.into_http()) });
         };
         let found = shared.find(&caller);
         let class = match permits(found.caller, operation) {
             Decision::Allowed(class) => class,
             Decision::Denied(reason) => {
-                return Either::Right(Box::pin(async move {
+                return Box::pin(async move {
                     Ok(shared.refuse(&caller, method, reason).await.into_http())
-                }));
+                });
             }
         };
         request.extensions_mut().insert(Admitted { caller: Arc::clone(&caller), class });
-        if !found.promote {
-            return Either::Left(self.inner.call(request));
-        }
-        let mut inner = self.inner.clone();
-        Either::Right(Box::pin(async move {
-            match shared.promote(&caller, method).await {
-                Ok(()) => inner.call(request).await,
-                Err(error) => Ok(Status::from(error).into_http()),
+        // The one that was polled for readiness is used, and its clone kept for the next call.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        Box::pin(async move {
+            if found.promote
+                && let Err(error) = shared.promote(&caller, method).await
+            {
+                return Ok(Status::from(error).into_http());
             }
-        }))
+            match tokio::time::timeout(PATIENCE, inner.call(request)).await {
+                Ok(answer) => answer,
+                Err(_) => Ok(Status::from(ApiError::TooSlow("the call took too long")).into_http()),
+            }
+        })
     }
 }
 

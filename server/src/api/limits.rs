@@ -25,6 +25,8 @@ pub enum Limited {
     JwtSigning,
     /// Reports of agents about themselves.
     PostStatus,
+    /// Calls that are refused and recorded as such. Beyond the limit they are still refused.
+    Refusals,
 }
 
 /// Which limits are in force.
@@ -127,6 +129,7 @@ impl Limits {
                 self.config.signing.then_some(Rate { per_second: 500, burst: 500 })
             }
             Limited::PostStatus => Some(Rate { per_second: 10, burst: 10 }),
+            Limited::Refusals => Some(Rate { per_second: 1, burst: 50 }),
         }
     }
 }
@@ -169,7 +172,7 @@ fn take(rate: Rate, full_at: Instant, cost: u32, now: Instant) -> Result<Instant
 
 /// What counts as one source: an IPv4 address, or the 64 bits of an IPv6 address that its owner
 /// cannot choose.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

@@ -20,6 +20,7 @@ use tracing::{debug, info_span, warn};
 use super::caller::{Caller, Peer};
 use super::connection;
 use super::guard::{Guard, Shared};
+use super::limits::network_of;
 
 /// How long a client may take to its first call.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -34,10 +35,12 @@ pub struct Bounds {
     pub total: usize,
     /// From one address, behind which there may be many agents.
     pub per_address: usize,
+    /// Of clients without a certificate, in all: they must not keep agents out.
+    pub anonymous: usize,
 }
 
 /// The bounds unless a test wants others.
-pub const BOUNDS: Bounds = Bounds { total: 20_000, per_address: 2_000 };
+pub const BOUNDS: Bounds = Bounds { total: 20_000, per_address: 2_000, anonymous: 2_000 };
 
 /// What accepts connections.
 #[derive(Debug)]
@@ -63,6 +66,7 @@ enum Full {
 struct Places {
     total: Arc<Semaphore>,
     per_address: usize,
+    anonymous: Arc<Semaphore>,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
@@ -119,10 +123,13 @@ impl Listener {
             return debug!(error = &error as &dyn std::error::Error, "connection lost");
         }
         let (acceptor, routes) = (self.acceptor.clone(), self.routes.clone());
-        let shared = Arc::clone(&self.shared);
+        let (shared, anonymous) = (Arc::clone(&self.shared), Arc::clone(&self.places.anonymous));
         tasks.spawn(info_span!("connection", %address), |stop| async move {
             match acceptor.accept(stream).await {
                 Ok(Accepted { stream, peer }) => {
+                    let Some(_place) = admission(peer.as_ref(), anonymous) else {
+                        return warn!("connection closed: too many are without a certificate");
+                    };
                     let caller = Arc::new(caller(peer.as_ref(), address));
                     let guard = Guard::new(routes, caller, shared);
                     connection::serve(stream, guard, stop).await;
@@ -139,13 +146,14 @@ impl Places {
         Self {
             total: Arc::new(Semaphore::new(bounds.total)),
             per_address: bounds.per_address,
+            anonymous: Arc::new(Semaphore::new(bounds.anonymous)),
             taken: Arc::default(),
         }
     }
 
     fn take(&self, address: IpAddr) -> Result<Place, Full> {
         let total = Arc::clone(&self.total).try_acquire_owned().or(Err(Full::Total))?;
-        let address = address.to_canonical();
+        let address = network_of(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(address).or_default();
         if *count >= self.per_address {
@@ -168,6 +176,17 @@ impl Drop for Place {
     }
 }
 
+/// A place among those without a certificate, for a client that needs one.
+fn admission(
+    peer: Option<&VerifiedPeer>,
+    anonymous: Arc<Semaphore>,
+) -> Option<Option<OwnedSemaphorePermit>> {
+    match peer {
+        Some(_) => Some(None),
+        None => anonymous.try_acquire_owned().ok().map(Some),
+    }
+}
+
 fn caller(peer: Option<&VerifiedPeer>, address: SocketAddr) -> Caller {
     match peer {
         None => Caller::Anonymous(address),
@@ -186,7 +205,7 @@ mod tests {
 
     #[test]
     fn places_are_bounded_for_each_address_and_in_all() {
-        let places = Places::new(Bounds { total: 3, per_address: 2 });
+        let places = Places::new(Bounds { total: 3, per_address: 2, anonymous: 1 });
         let take = |address: &str| places.take(address.parse().unwrap());
         let first = take("192.0.2.1").unwrap();
         let _second = take("::ffff:192.0.2.1").unwrap();
@@ -197,5 +216,10 @@ mod tests {
         let fourth = take("192.0.2.1").unwrap();
         drop((third, fourth));
         assert_eq!(places.taken.lock().unwrap().len(), 1);
+        let anonymous = || admission(None, Arc::clone(&places.anonymous));
+        let place = anonymous();
+        assert!(place.is_some() && anonymous().is_none());
+        drop(place);
+        assert!(anonymous().is_some());
     }
 }

@@ -172,3 +172,25 @@ async fn a_connection_ends_when_it_is_old_and_the_client_comes_back() {
     let gone = count(channel).await.unwrap_err(); // the connector of this test connects once
     assert_eq!(gone.code(), Code::Unavailable);
 }
+
+#[tokio::test]
+async fn refusals_do_not_fill_the_audit_log() {
+    let server = Server::new().await;
+    let channel = server.anonymous();
+    for _ in 0..60 {
+        check_denied(count(channel.clone()).await.map(drop), COUNT, None);
+    }
+    assert!((50..60).contains(&server.audited().len()), "{}", server.audited().len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_does_not_say_what_it_wants_is_cut_off() {
+    let server = Server::new().await;
+    let mut grpc = tonic::client::Grpc::new(server.local());
+    grpc.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<types::Entry, types::Entry>::default();
+    let nothing = tokio_stream::pending::<types::Entry>();
+    let path = http::uri::PathAndQuery::from_static(COUNT);
+    let answer = grpc.client_streaming(Request::new(nothing), path, codec).await;
+    assert_eq!(answer.unwrap_err().code(), Code::DeadlineExceeded);
+}
