@@ -106,11 +106,18 @@ took
 
 step "Start an agent, which joins with a token that is good for one use"
 steeple-server bundle show > "$dir/bundle.pem"
-token=$(steeple-server token generate --ttl 60 | sed -n 's/^Token: //p')
-steeple-agent run --server "127.0.0.1:$port" --trust-domain example.org \
-    --data-dir "$dir/agent" --socket "$dir/agent/api.sock" \
-    --trust-bundle "$dir/bundle.pem" --join-token-file <(printf '%s' "$token") \
-    2> "$dir/agent.log" &
+token=$(steeple-server token generate --ttl 60 2>/dev/null | sed -n 's/^Token: //p')
+cat > "$dir/agent.toml" <<TOML
+server = "127.0.0.1:$port"
+trust_domain = "example.org"
+trust_bundle = "$dir/bundle.pem"
+join_token = "$token"
+data_dir = "$dir/agent-data"
+socket_path = "$dir/agent/api.sock"
+# What is registered here is known to the agent a second later, rather than five.
+sync_interval = "1s"
+TOML
+steeple-agent run --config "$dir/agent.toml" 2> "$dir/agent.log" &
 agent_pid=$!
 until_it_is steeple-agent healthcheck
 show steeple-server agent list

@@ -83,7 +83,7 @@ pub(super) fn explain(status: &Status) -> anyhow::Error {
     let hint = match status.code() {
         Code::PermissionDenied => {
             "no registration entry of this node matches this process; `steeple-server entry show` \
-             lists the entries, the agent's log at level debug what is known of the process"
+             lists the entries, the agent's log says what is known of the process"
         }
         Code::Unavailable => {
             "this may pass; `steeple-agent healthcheck` and the agent's log say why"

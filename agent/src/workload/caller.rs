@@ -6,7 +6,7 @@ use steeple::clock::unix_seconds;
 use steeple::entry::Entry;
 use tokio::sync::watch;
 use tonic::Extensions;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{Deps, WorkloadError};
 use crate::attest::{AttestError, Attested};
@@ -67,8 +67,8 @@ impl Caller {
         }
         let (pid, uid) = (self.attested.peer().pid(), self.attested.peer().uid());
         if self.attested.gaps().is_empty() {
-            info!(pid, uid, registered = false, "No identity issued");
-            debug!(pid, selectors = ?self.attested.selectors(), "what was known of the caller");
+            let selectors = self.attested.selectors();
+            info!(pid, uid, registered = false, ?selectors, "No identity issued");
             return Err(WorkloadError::NoIdentity);
         }
         warn!(pid, uid, gaps = ?self.attested.gaps(), "not enough is known of the caller");

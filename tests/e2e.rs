@@ -1,0 +1,25 @@
+//! Steeple as its users meet it: the real binaries, real sockets, real processes and containers.
+//!
+//! Each test has a server and an agent of its own, in a directory of its own. Needs what
+//! `tests/run.sh` provides where it can: `STEEPLE_BIN_DIR` (or cargo, to build the binaries),
+//! `openssl`, and a Docker engine at `DOCKER_HOST`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "what goes wrong here fails a test, and what is printed explains it"
+)]
+
+#[path = "e2e/admin.rs"]
+mod admin;
+#[path = "e2e/containers.rs"]
+mod containers;
+#[path = "e2e/harness.rs"]
+mod harness;
+#[path = "e2e/identity.rs"]
+mod identity;
+#[path = "e2e/workload_api.rs"]
+mod workload_api;
