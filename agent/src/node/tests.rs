@@ -20,6 +20,8 @@ use super::*;
 use crate::server_api::ServerError;
 use crate::server_api::node_api::{AttestError, Attested, NodeApi, Opening, Responder};
 
+mod refusals;
+
 const AGENT: &str = "spiffe://td/spire/agent/x";
 const TTL: u64 = 3_600;
 
@@ -292,19 +294,6 @@ async fn a_busy_server_is_left_alone_for_as_long_as_it_asks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_never_was_an_agent_gives_up_when_it_is_refused() {
-    for error in [
-        ServerError::Invalid("join token does not exist or has already been used".into()),
-        ServerError::Forbidden("agent is banned".into()),
-    ] {
-        let world = World::new(false);
-        world.fails([error.clone()]);
-        let failed = world.start().ended.await.unwrap().unwrap_err().to_string();
-        assert!(failed.contains(&error.to_string()) && failed.contains("ask somebody"), "{failed}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_renewal_that_fails_is_tried_again_until_the_svid_expires() {
     let world = World::new(false);
     let mut node = world.start();
@@ -320,79 +309,6 @@ async fn a_renewal_that_fails_is_tried_again_until_the_svid_expires() {
     let first = Validity::new(from_unix_seconds(1_000_000), Duration::from_secs(TTL)).not_after();
     let late = now.duration_since(first).unwrap();
     assert!(late > Duration::ZERO && late < Duration::from_secs(2), "{late:?}");
-    node.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_used_token_is_not_presented_again_but_a_new_one_is() {
-    let world = World::new(false);
-    let mut node = world.start();
-    node.until(Standing::Attested).await;
-    world.calls();
-    world.fails([ServerError::Denied(Denial::NotAttested)]);
-    node.denials.send(Denial::NotAttested).await.unwrap();
-    let refused = Standing::Refused(Denial::NotAttested);
-    let status = node.until(refused).await;
-    assert!(status.trouble.unwrap().contains("ask somebody"));
-    // What it has is valid for who asks the agent, so it is kept.
-    assert!(node.presents());
-    seconds(1).await;
-    assert_eq!(world.calls(), [(Call::PostStatus, 0)]);
-
-    *world.evidence.0.lock().unwrap() = Some("another token");
-    node.until(Standing::Attested).await;
-    let calls = world.calls();
-    assert_eq!(calls.last().unwrap().0, Call::Attest);
-    assert!(calls.last().unwrap().1 <= 60);
-    node.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refusal_that_is_taken_back_is_over() {
-    let world = World::new(false);
-    let mut node = world.start();
-    node.until(Standing::Attested).await;
-    world.fails([ServerError::Denied(Denial::NotActive)]);
-    node.denials.send(Denial::NotActive).await.unwrap();
-    node.until(Standing::Refused(Denial::NotActive)).await;
-    node.until(Standing::Attested).await;
-    assert_eq!(world.calls().last().unwrap().0, Call::PostStatus);
-    node.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_can_attest_again_does_so_when_it_is_denied() {
-    let world = World::new(true);
-    let mut node = world.start();
-    node.until(Standing::Attested).await;
-    world.calls();
-    node.denials.send(Denial::MustReattest).await.unwrap();
-    seconds(1).await;
-    assert_eq!(world.calls(), [(Call::Attest, 0)]);
-    node.until(Standing::Attested).await;
-    node.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_banned_node_destroys_what_it_has_and_comes_back_when_it_may() {
-    let world = World::new(true);
-    let mut node = world.start();
-    node.until(Standing::Attested).await;
-    world.calls();
-    world.fails((0..2).map(|_| ServerError::Forbidden("agent is banned".into())));
-    node.denials.send(Denial::Banned).await.unwrap();
-    let status = node.until(Standing::Banned).await;
-    assert_eq!((status.not_after, node.presents()), (None, false));
-    let file = world.directory.path().join("agent.json");
-    let own = "td".parse().unwrap();
-    // The task writes before it waits again.
-    seconds(1).await;
-    assert!(saved::load(&file, &own).unwrap().identity.is_none());
-
-    node.until(Standing::Attested).await;
-    let calls = world.calls();
-    assert_eq!(calls.len(), 3, "{calls:?}");
-    assert!(calls[0].1 >= 15 && calls[2].1 >= 60, "{calls:?}");
     node.stop().await;
 }
 
