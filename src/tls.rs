@@ -2,7 +2,7 @@
 //!
 //! Certificates, keys and trust anchors are watched: the next handshake uses what is there then,
 //! and nothing is restarted. There is no resumption, so that every connection verifies its peer
-//! anew. Names of hosts mean nothing; SPIFFE IDs do.
+//! anew. Names of hosts mean nothing; SPIFFE IDs do, save for a client of the Web.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use rustls::pki_types::UnixTime;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -159,6 +159,19 @@ fn client_config_of(
         .with_client_cert_resolver(Arc::new(signing::ClientMaterial(deps.material)));
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The TLS configuration of a client of the Web, where names of hosts mean something: it believes
+/// what `roots` vouch for, and speaks HTTP/1.1.
+pub fn web_client_config(
+    roots: RootCertStore,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let config = ClientConfig::builder_with_details(provider(), Arc::new(ClockTime(clock)))
+        .with_protocol_versions(rustls::ALL_VERSIONS)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     Ok(Arc::new(config))
 }
 

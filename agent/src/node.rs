@@ -29,6 +29,7 @@ pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trust;
+pub mod web;
 pub mod x509pop;
 
 use self::attestor::NodeAttestor;

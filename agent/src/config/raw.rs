@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
 use serde::{Deserialize, Deserializer};
 use steeple::config::{ConfigError, HumanDuration};
 use steeple::id::TrustDomain;
@@ -15,6 +16,7 @@ use super::{DEFAULT_SYNC_INTERVAL, LogConfig, NodeAttestorConfig, home, invalid}
 use crate::attest::AttestorConfig;
 use crate::node::join_token::{JoinToken, Token};
 use crate::node::trust::TrustSource;
+use crate::node::web;
 use crate::node::x509pop::X509Pop;
 
 /// The longest path of a Unix socket that the kernel takes, without the zero at its end.
@@ -109,7 +111,7 @@ fn trust_domain(name: Option<&str>) -> Result<TrustDomain, ConfigError> {
 }
 
 fn trust(raw: &Config, data_dir: &Path) -> Result<TrustSource, ConfigError> {
-    let must_be = "the server's CA certificates in a file (--trust-bundle), the SHA-256 hash of \
+    let must_be = "the server's CA certificates in a file or at an https URL (--trust-bundle), the SHA-256 hash of \
                    one of them (--trust-bundle-fingerprint), or, for a test, \
                    --insecure-bootstrap; exactly one of the three";
     let insecure = raw.insecure_bootstrap.filter(|insecure| *insecure);
@@ -129,7 +131,12 @@ fn trust(raw: &Config, data_dir: &Path) -> Result<TrustSource, ConfigError> {
 }
 
 fn url(place: &str) -> Result<TrustSource, ConfigError> {
-    Err(invalid("trust_bundle", format!("{place:?}"), "a file"))
+    match place.parse::<Uri>() {
+        Ok(url) if web::is_address(&url) => Ok(TrustSource::Url(url)),
+        Ok(_) | Err(_) => {
+            Err(invalid("trust_bundle", format!("{place:?}"), "a file or https://HOST[:PORT]/PATH"))
+        }
+    }
 }
 
 /// 64 hexadecimal digits, with or without the colons that openssl writes between the bytes.

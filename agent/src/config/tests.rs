@@ -90,7 +90,12 @@ fn there_is_exactly_one_reason_to_trust_the_server() {
     let fingerprint = format!("trust_bundle_fingerprint = '{hash}'");
     refused(&with(&fingerprint), &["exactly one of the three"]);
     refused(&with("trust_bundle = ''"), &["`trust_bundle` is empty"]);
+    for url in ["http://ca.example.org/", "https:///bundle", "https://me@ca.example.org/", "a://"] {
+        refused(&with(&format!("trust_bundle = '{url}'")), &["`trust_bundle`", "https://HOST"]);
+    }
     let trust = |line: &str| parse(&format!("{none}\n{line}")).unwrap().trust;
+    let url = "https://ca.example.org:8443/bundle.pem";
+    assert_eq!(trust(&format!("trust_bundle = '{url}'")), TrustSource::Url(url.parse().unwrap()));
     assert_eq!(trust(&fingerprint), TrustSource::Fingerprint([0xab; 32]));
     assert_eq!(trust(&fingerprint.replace(':', "")), TrustSource::Fingerprint([0xab; 32]));
     assert_eq!(trust("insecure_bootstrap = true"), TrustSource::Insecure);

@@ -74,7 +74,7 @@ impl Attestation<'_> {
             return Err(AttestFailure::Spent);
         }
         let reason = (saved.bundle(own), &self.config.trust);
-        let bundle = trust::establish(&**contact, &**clock, own, reason).await?;
+        let bundle = trust::establish(&**contact, clock, own, reason).await?;
         let key = Arc::new(PrivateKey::generate(KeyAlgorithm::EcP256)?);
         let opening =
             Opening { method: attestor.method(), evidence: session.evidence, csr: request(&key)? };
@@ -149,7 +149,9 @@ impl AttestFailure {
             )
             | Self::Evidence(_)
             | Self::Spent => Verdict::Refused,
-            Self::Key(_)
+            // A web server that cannot be read now may well be read later.
+            Self::Trust(TrustError::Fetch { .. })
+            | Self::Key(_)
             | Self::Sign(_)
             | Self::Chain(_)
             | Self::Material(_)

@@ -1,8 +1,10 @@
 //! What a node believes of a server before the two have ever spoken.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use http::Uri;
 use steeple::bundle::{Bundle, X509Authority};
 use steeple::clock::Clock;
 use steeple::id::TrustDomain;
@@ -14,6 +16,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::contact::Contact;
+use super::web::{self, WebError};
 use crate::server_api::ServerError;
 
 /// Why the administrator says that the server may be believed.
@@ -21,6 +24,8 @@ use crate::server_api::ServerError;
 pub enum TrustSource {
     /// Its authorities are in a file: certificates in PEM, or a SPIFFE bundle document.
     File(PathBuf),
+    /// Its authorities are on a web server that this machine's CAs vouch for, in the same formats.
+    Url(Uri),
     /// One of its authorities has this SHA-256 hash.
     Fingerprint([u8; 32]),
     /// Because it says so, the first time.
@@ -38,11 +43,19 @@ pub enum TrustError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The trust bundle cannot be fetched.
+    #[error("cannot fetch the trust bundle {url}")]
+    Fetch {
+        /// From where.
+        url: Uri,
+        /// Why not.
+        source: WebError,
+    },
     /// The trust bundle is none.
-    #[error("the trust bundle {}: {what}", path.display())]
+    #[error("the trust bundle {place}: {what}")]
     Malformed {
-        /// The file.
-        path: PathBuf,
+        /// The file or address.
+        place: String,
         /// What is wrong with it.
         what: String,
     },
@@ -64,7 +77,7 @@ pub enum TrustError {
 /// `stored` of it if anything was, else the `source`.
 pub async fn establish(
     contact: &dyn Contact,
-    clock: &dyn Clock,
+    clock: &Arc<dyn Clock>,
     own: &TrustDomain,
     reason: (Option<Bundle>, &TrustSource),
 ) -> Result<Bundle, TrustError> {
@@ -73,8 +86,13 @@ pub async fn establish(
         (None, TrustSource::File(path)) => {
             let text = tokio::fs::read(path).await;
             let text = text.map_err(|source| TrustError::Read { path: path.clone(), source })?;
-            let authorities = read(&text, own, clock)
-                .map_err(|what| TrustError::Malformed { path: path.clone(), what })?;
+            let authorities = read(&text, own, &**clock).map_err(malformed(path.display()))?;
+            anchored(&authorities, own)
+        }
+        (None, TrustSource::Url(url)) => {
+            let text = web::get(url, web::system_roots(), clock.clone()).await;
+            let text = text.map_err(|source| TrustError::Fetch { url: url.clone(), source })?;
+            let authorities = read(&text, own, &**clock).map_err(malformed(url))?;
             anchored(&authorities, own)
         }
         (None, TrustSource::Fingerprint(fingerprint)) => {
@@ -117,6 +135,10 @@ pub fn check(bundle: &Bundle, own: &TrustDomain) -> Result<(), ServerError> {
 pub fn fingerprint(certificate: &[u8]) -> String {
     let hash = digest(&SHA256, certificate);
     hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn malformed(place: impl ToString) -> impl FnOnce(String) -> TrustError {
+    move |what| TrustError::Malformed { place: place.to_string(), what }
 }
 
 fn read(text: &[u8], own: &TrustDomain, clock: &dyn Clock) -> Result<Vec<X509Authority>, String> {
