@@ -3,6 +3,7 @@
 #
 #   tests/run.sh                   every part, in the order of PARTS below
 #   tests/run.sh fmt clippy        these parts alone
+#   tests/run.sh bench             speed and memory beside their limits, which no other run measures
 #   tests/run.sh list              the names of the parts
 #   tests/run.sh exec COMMAND …    one command, with all that the parts are given: the container
 #                                  engine (DOCKER_HOST) and the binaries (STEEPLE_BIN_DIR)
@@ -53,6 +54,14 @@ before_test() {
 part_test() {
     want "checks by openssl" openssl openssl
     cargo test --workspace --no-fail-fast --locked
+}
+
+# Measured with what is shipped, and only when asked for: it takes minutes, and what else runs on the
+# machine disturbs it. That it works is a test of its own.
+part_bench() {
+    cargo build --release --locked -p steeple-agent -p steeple-server -p steeple-bench --bins
+    local binaries="${CARGO_TARGET_DIR:-$PWD/target}/release"
+    "$binaries/steeple-bench" --bin-dir "$binaries" --output "${BENCH_OUTPUT:-table}"
 }
 
 # The lines that test runners close with: cargo's (save for those of no test), pytest's, go's, node's.

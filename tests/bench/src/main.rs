@@ -1,0 +1,20 @@
+//! Measures what Steeple's binaries take of processor and memory, each figure beside its limit.
+
+use std::process::ExitCode;
+
+mod caller;
+mod cli;
+mod echo;
+mod figures;
+mod kit;
+mod meter;
+mod node;
+mod process;
+mod raw;
+mod report;
+mod server;
+mod workload;
+
+fn main() -> ExitCode {
+    cli::main()
+}
