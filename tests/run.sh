@@ -99,7 +99,7 @@ part_clients() {
 
     [ -z "${go:-}" ] || wait "$go"
     PYTHONDONTWRITEBYTECODE=1 STEEPLE_CLIENTS_DIR="$CLIENTS" STEEPLE_CLIENTS_PYTHON="$python" \
-        "$built/python/bin/python" -m pytest -p no:cacheprovider -n 6 "$source"
+        "$built/python/bin/python" -m pytest -p no:cacheprovider -n 8 "$source"
 }
 
 # Measured with what is shipped, and only when asked for: it takes minutes, and what else runs on the

@@ -95,11 +95,12 @@ class Deployment:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def create_entry(self, path, *selectors):
+    def create_entry(self, path, *selectors, federates_with=()):
         """Gives whatever has these selectors an identity; returns its SPIFFE ID and the entry's."""
         spiffe_id = f"spiffe://{TRUST_DOMAIN}{path}"
         entry_id = path.strip("/") + "-" + secrets.token_hex(4)
         options = [option for selector in selectors for option in ("--selector", selector)]
+        options += [option for name in federates_with for option in ("--federates-with", name)]
         self.admin("entry", "create", "--entry-id", entry_id, "--spiffe-id", spiffe_id,
                    "--parent-id", self.agent_id, *options)
         return spiffe_id, entry_id

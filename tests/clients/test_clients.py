@@ -141,6 +141,28 @@ def test_loses_what_is_deleted_and_gets_it_back(name, deploy, me):
     assert "ended" not in names and names.count("x509") == 3
 
 
+def test_gets_the_bundles_that_its_entry_names_and_no_longer_than_it_does(name, deploy, me):
+    deployment = deploy()
+    # What is in it does not matter here, so it is that of the own trust domain.
+    foreign = deployment.dir / "foreign.json"
+    foreign.write_text(deployment.admin("bundle", "show", "--format", "spiffe"))
+    load = ["bundle", "set", "--format", "spiffe", "--path", foreign, "--id"]
+    for domain in ("named.example", "not-named.example"):
+        deployment.admin(*load, domain)
+    deployment.create_entry("/web", me, federates_with=["named.example"])
+    deployment.start_agent()
+    client = deployment.client(name, "watch", AUDIENCE)
+
+    for event in client.both("x509", "jwt_bundles"):
+        both = event["bundles"]
+        assert sorted(both) == sorted([TRUST_DOMAIN, "named.example"])
+        assert both["named.example"] == both[TRUST_DOMAIN] != []
+    deployment.admin("bundle", "delete", "--id", "named.example", "--mode", "dissociate")
+    for event in client.both("x509", "jwt_bundles"):
+        assert list(event["bundles"]) == [TRUST_DOMAIN]
+    assert {event.name for event in client.rest()} == {"x509", "jwt_bundles", "closed"}
+
+
 def test_outlives_an_agent_that_stops_or_dies(name, deploy, me):
     deployment = deploy()
     web, _ = deployment.create_entry("/web", me)
