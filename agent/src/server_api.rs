@@ -24,6 +24,9 @@ pub mod node_api;
 mod status;
 pub mod tls;
 
+/// The longest answer in bytes.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
 /// The entries that are known already, by their names.
 pub type KnownEntries = BTreeMap<EntryId, Arc<Entry>>;
 

@@ -38,6 +38,7 @@ mod entry;
 pub mod error;
 pub mod guard;
 mod health;
+mod issued;
 pub mod limits;
 pub mod listener;
 pub mod socket;

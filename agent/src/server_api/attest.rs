@@ -1,5 +1,6 @@
 //! The exchange of an attestation: evidence and request, challenges and answers, the SVID.
 
+use rustls::pki_types::CertificateDer;
 use steeple::convert::id_from_proto;
 use steeple_proto::spire::api::server::agent::v1::{
     AgentX509svidParams, AttestAgentRequest, attest_agent_request, attest_agent_response,
@@ -10,11 +11,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::grpc::MAX_ANSWER;
 use super::link::request;
 use super::node_api::{AttestError, Attested, ChallengeError, Opening, Responder};
 use super::status::server_error;
-use super::{ServerError, grpc};
+use super::{MAX_ANSWER, ServerError};
 
 /// How many questions a server may ask.
 const MAX_ROUNDS: usize = 8;
@@ -63,11 +63,19 @@ fn attested(result: attest_agent_response::Result) -> Result<Attested, ServerErr
     Ok(Attested {
         spiffe_id: id_from_proto(svid.id.as_ref(), "svid.id")
             .map_err(|error| ServerError::Answer(error.to_string()))?,
-        chain: grpc::chain(svid)?,
+        chain: chain(svid)?,
         reattestable: result.reattestable,
     })
 }
 
 fn failed(message: &str) -> AttestError {
     server_error(&Status::unavailable(message)).into()
+}
+
+/// The certificates of an SVID as it travels.
+pub(super) fn chain(svid: types::X509svid) -> Result<Vec<CertificateDer<'static>>, ServerError> {
+    if svid.cert_chain.is_empty() {
+        return Err(ServerError::Answer("svid.cert_chain is empty".into()));
+    }
+    Ok(svid.cert_chain.into_iter().map(CertificateDer::from).collect())
 }

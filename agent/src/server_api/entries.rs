@@ -17,9 +17,8 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::warn;
 
-use super::KnownEntries;
-use super::grpc::MAX_ANSWER;
 use super::link::request;
+use super::{KnownEntries, MAX_ANSWER};
 
 /// How many entries are asked for at once.
 const PAGE: usize = 500;

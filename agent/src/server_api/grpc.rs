@@ -18,20 +18,18 @@ use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 use steeple_proto::spire::api::server::svid::v1::{
     BatchNewX509svidRequest, NewJwtsvidRequest, NewX509svidParams, batch_new_x509svid_response,
 };
-use steeple_proto::spire::api::types;
 use tonic::Code;
 use tracing::info;
 
+use super::attest::chain;
 use super::entries::{self, Unreadable};
 use super::link::{Link, request};
 use super::node_api::{AttestError, Attested, NodeApi, Opening, Responder};
 use super::status::mint_refusal;
 use super::{
-    BearerToken, KnownEntries, MintRefusal, Minted, MintedJwt, ServerApi, ServerError, X509Mint,
+    BearerToken, KnownEntries, MAX_ANSWER, MintRefusal, Minted, MintedJwt, ServerApi, ServerError,
+    X509Mint,
 };
-
-/// The longest answer in bytes.
-pub(super) const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// How many SVIDs are asked for in one call, as that is what servers sign in one.
 const BATCH: usize = 500;
@@ -217,14 +215,6 @@ impl NodeApi for Grpc {
     async fn own_bundle(&self) -> Result<Bundle, ServerError> {
         self.fetch_bundle().await
     }
-}
-
-/// The certificates of an SVID as it travels.
-pub(super) fn chain(svid: types::X509svid) -> Result<Vec<CertificateDer<'static>>, ServerError> {
-    if svid.cert_chain.is_empty() {
-        return Err(ServerError::Answer("svid.cert_chain is empty".into()));
-    }
-    Ok(svid.cert_chain.into_iter().map(CertificateDer::from).collect())
 }
 
 fn minted(result: batch_new_x509svid_response::Result) -> Result<Minted, MintRefusal> {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use steeple::convert::{id_from_proto, id_to_proto};
-use steeple::entry::Entry;
-use steeple::x509::csr::Csr;
 use steeple_proto::spire::api::server::svid::v1 as pb;
 use steeple_proto::spire::api::server::svid::v1::svid_server;
 use steeple_proto::spire::api::types;
@@ -12,10 +10,11 @@ use tonic::{Request, Response, Status};
 
 use super::Deps;
 use super::error::{ApiError, item_status};
+use super::issued::{hint, jwt_to_proto, x509_to_proto};
 use super::limits::Limited;
 use crate::audit::event::Event;
+use crate::ca::Order;
 use crate::ca::request::{JwtRequest, TokenId, X509Request};
-use crate::ca::{IssuedJwt, IssuedX509, Order};
 
 mod batch;
 mod mint;
@@ -158,37 +157,4 @@ impl svid_server::Svid for SvidService {
     ) -> Result<Response<pb::NewDownstreamX509caResponse>, Status> {
         Err(super::not_served())
     }
-}
-
-/// The request in `der`, if its maker has the key that it names.
-pub(super) fn csr(der: &[u8]) -> Result<Csr, ApiError> {
-    if der.is_empty() {
-        return Err(ApiError::Invalid { field: "csr", expected: "missing CSR" });
-    }
-    Ok(Csr::parse_verified(der)?)
-}
-
-/// A certificate as it travels, with the hint of the entry that it is for.
-pub(super) fn x509_to_proto(issued: &IssuedX509, entry: Option<&Arc<Entry>>) -> types::X509svid {
-    let svid = &issued.svid;
-    types::X509svid {
-        cert_chain: svid.chain().certificates().iter().map(|der| der.to_vec()).collect(),
-        id: Some(id_to_proto(svid.spiffe_id())),
-        expires_at: steeple::clock::unix_seconds(svid.not_after()),
-        hint: entry.map(|entry| hint(entry)).unwrap_or_default(),
-    }
-}
-
-fn jwt_to_proto(issued: IssuedJwt) -> types::Jwtsvid {
-    types::Jwtsvid {
-        token: issued.token,
-        id: None,
-        expires_at: issued.expires_at,
-        issued_at: issued.issued_at,
-        hint: String::new(),
-    }
-}
-
-fn hint(entry: &Entry) -> String {
-    entry.content.hint.as_ref().map(|hint| hint.as_str().to_owned()).unwrap_or_default()
 }

@@ -18,8 +18,8 @@ use tonic::{Request, Status, Streaming};
 use tracing::info;
 
 use crate::api::error::ApiError;
+use crate::api::issued::{csr, x509_to_proto};
 use crate::api::limits::Limited;
-use crate::api::svid::{csr, x509_to_proto};
 use crate::api::{Deps, admitted};
 use crate::audit::event::{Caller, Event, Hex, Selectors};
 use crate::ca::request::X509Request;

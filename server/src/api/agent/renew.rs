@@ -5,8 +5,8 @@ use steeple_proto::spire::api::server::agent::v1 as pb;
 use tonic::Request;
 
 use crate::api::error::ApiError;
+use crate::api::issued::{csr, x509_to_proto};
 use crate::api::limits::Limited;
-use crate::api::svid::{csr, x509_to_proto};
 use crate::api::{Deps, admitted, agent};
 use crate::audit::event::{Event, Hex};
 use crate::ca::Order;

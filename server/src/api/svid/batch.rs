@@ -7,8 +7,8 @@ use steeple::x509::csr::Csr;
 use steeple_proto::spire::api::server::svid::v1 as pb;
 use tonic::Request;
 
-use super::csr;
 use crate::api::error::ApiError;
+use crate::api::issued::csr;
 use crate::api::{Deps, admitted, agent};
 use crate::audit::event::Event;
 use crate::ca::request::X509Request;

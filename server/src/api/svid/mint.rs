@@ -7,8 +7,8 @@ use steeple::entry::DnsName;
 use steeple::id::SpiffeId;
 use steeple::x509::csr::Csr;
 
-use super::csr;
 use crate::api::error::ApiError;
+use crate::api::issued::csr;
 
 /// What a CSR says that an administrator may decide.
 #[derive(Debug)]
