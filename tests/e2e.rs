@@ -17,6 +17,8 @@
 mod admin;
 #[path = "e2e/containers.rs"]
 mod containers;
+#[path = "e2e/faults.rs"]
+mod faults;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/identity.rs"]

@@ -2,10 +2,14 @@
 //!
 //! Nothing here waits for time to pass: it waits for a line in a log, or for a call to succeed.
 
+#[path = "harness/api.rs"]
+pub(crate) mod api;
 #[path = "harness/bin.rs"]
 pub(crate) mod bin;
 #[path = "harness/process.rs"]
 pub(crate) mod process;
+#[path = "harness/random.rs"]
+pub(crate) mod random;
 #[path = "harness/workload.rs"]
 pub(crate) mod workload;
 
@@ -129,15 +133,23 @@ impl Deployment {
 
     /// The records of the audit log.
     pub(crate) fn audit(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.dir.path("server/audit.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        audit(&self.dir)
     }
 }
 
 impl Dir {
     pub(crate) fn new() -> Self {
         // Short, whatever TMPDIR says: the path of a socket has at most 107 bytes.
-        let dir = tempfile::Builder::new().prefix("steeple-e2e.").tempdir_in("/tmp").unwrap();
+        Self::new_in("/tmp")
+    }
+
+    /// In memory, for who does not want to wait for a disk.
+    pub(crate) fn in_memory() -> Self {
+        Self::new_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" })
+    }
+
+    fn new_in(parent: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("steeple-e2e.").tempdir_in(parent).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self(dir)
     }
@@ -157,6 +169,13 @@ impl Dir {
 
 /// Starts a server in `dir`, and waits until it serves.
 pub(crate) fn start_server(dir: &Dir, settings: Settings, port: u16) -> Process {
+    let server = launch_server(dir, settings, port);
+    server.wait_for("Starting Server APIs");
+    server
+}
+
+/// Starts a server in `dir`.
+pub(crate) fn launch_server(dir: &Dir, settings: Settings, port: u16) -> Process {
     let config = dir.path("server.toml");
     let data = dir.path("server");
     let text = format!(
@@ -167,9 +186,7 @@ pub(crate) fn start_server(dir: &Dir, settings: Settings, port: u16) -> Process 
         admin_socket(dir).display(),
     );
     fs::write(&config, text).unwrap();
-    let server = Process::start(command(&bin::server()).arg("run").arg("--config").arg(config));
-    server.wait_for("Starting Server APIs");
-    server
+    Process::start(command(&bin::server()).arg("run").arg("--config").arg(config))
 }
 
 fn start_agent(dir: &Dir, settings: Settings, port: u16) -> Process {
@@ -218,6 +235,12 @@ fn admin(dir: &Dir, arguments: &[&str]) -> String {
 fn admin_json(dir: &Dir, arguments: &[&str]) -> Value {
     let arguments: Vec<_> = arguments.iter().copied().chain(["--output", "json"]).collect();
     serde_json::from_str(&admin(dir, &arguments)).unwrap()
+}
+
+/// The records of the audit log of the server in `dir`.
+pub(crate) fn audit(dir: &Dir) -> Vec<Value> {
+    let text = fs::read_to_string(dir.path("server/audit.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 pub(crate) fn stdout(output: &Output) -> String {
