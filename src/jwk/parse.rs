@@ -190,14 +190,12 @@ impl<'a> Reading<'a> {
         let usage = jwk.get("use").and_then(Json::as_str);
         let usage = usage.filter(|usage| [X509_SVID, JWT_SVID, WIT_SVID].contains(usage));
         let usage = usage.ok_or(SkipReason::Use)?;
-        let key_type = jwk.get("kty").and_then(Json::as_str);
-        if key_type == Some("oct") || PRIVATE_MEMBERS.iter().any(|name| jwk.contains_key(*name)) {
-            return Err(KeyFault::PrivateKey.into());
-        }
+        check_secrecy(jwk)?;
         match usage {
             X509_SVID => self.x509(jwk),
             JWT_SVID => self.jwt(jwk),
             _wit_svid => {
+                key_kind(jwk)?;
                 if let Some(Json::String(key_id)) = jwk.get("kid") {
                     self.take_key_id(key_id)?;
                 }
@@ -208,15 +206,16 @@ impl<'a> Reading<'a> {
 
     /// Trust Domain and Bundle 4.2.2, X509-SVID 6.2. A `kid` is not allowed and does no harm.
     fn x509(&mut self, jwk: &Object) -> Result<(), Outcome> {
-        let key = public_key(jwk)?;
-        let certificates = match jwk.get("x5c") {
+        let chain = match jwk.get("x5c") {
             None | Some(Json::Null) => return Err(SkipReason::NoCertificate.into()),
-            Some(chain) => chain.as_array().ok_or(member("x5c", "an array"))?,
+            Some(Json::Array(chain)) if chain.is_empty() => {
+                return Err(SkipReason::NoCertificate.into());
+            }
+            Some(chain) => chain,
         };
+        let key = public_key(jwk)?;
         // The first is the authority; what follows says nothing about trust.
-        let Some(first) = certificates.first() else {
-            return Err(SkipReason::NoCertificate.into());
-        };
+        let first = chain.as_array().and_then(<[_]>::first).ok_or(member("x5c", "an array"))?;
         let der = first.as_str().and_then(|text| STANDARD.decode(text).ok());
         let der = der.ok_or(member("x5c", "an array of certificates in standard base64"))?;
         let authority = match Authority::from_der(&der) {
@@ -241,6 +240,7 @@ impl<'a> Reading<'a> {
 
     /// Trust Domain and Bundle 4.2.2, JWT-SVID 6.1.
     fn jwt(&mut self, jwk: &'a Object) -> Result<(), Outcome> {
+        key_kind(jwk)?;
         let key_id = jwk.get("kid").and_then(Json::as_str);
         let key_id = key_id.filter(|id| !id.is_empty() && id.len() <= MAX_KEY_ID_LENGTH);
         let key_id = key_id.ok_or(member("kid", "a string of 1 to 1024 bytes"))?;
@@ -260,19 +260,35 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// No key of a known type may be disclosed. What a member of another type means is not known.
+fn check_secrecy(jwk: &Object) -> Result<(), KeyFault> {
+    let is_private = match jwk.get("kty").and_then(Json::as_str) {
+        Some("oct") => true,
+        Some("EC" | "RSA" | "OKP") => PRIVATE_MEMBERS.iter().any(|name| jwk.contains_key(*name)),
+        Some(_) | None => false,
+    };
+    if is_private { Err(KeyFault::PrivateKey) } else { Ok(()) }
+}
+
+/// What kind of key this is, and the members that spell it. One of a type that is not known is
+/// ignored, whatever else is wrong with it (Trust Domain and Bundle 4.2.1).
+fn key_kind(jwk: &Object) -> Result<(KeyKind, [&'static str; 2]), Outcome> {
+    match jwk.get("kty").and_then(Json::as_str) {
+        Some("EC") => match jwk.get("crv").and_then(Json::as_str) {
+            Some("P-256") => Ok((KeyKind::EcP256, ["x", "y"])),
+            Some("P-384") => Ok((KeyKind::EcP384, ["x", "y"])),
+            Some("P-521") => Ok((KeyKind::EcP521, ["x", "y"])),
+            Some(_) => Err(SkipReason::KeyType.into()),
+            None => Err(member("crv", "the name of a curve").into()),
+        },
+        Some("RSA") => Ok((KeyKind::Rsa { bits: 0 }, ["n", "e"])),
+        Some(_) | None => Err(SkipReason::KeyType.into()),
+    }
+}
+
 /// The key that the members of a JWK spell (RFC 7518 6.2, 6.3).
 fn public_key(jwk: &Object) -> Result<PublicKey, Outcome> {
-    let (kind, [first, second]) = match jwk.get("kty").and_then(Json::as_str) {
-        Some("EC") => match jwk.get("crv").and_then(Json::as_str) {
-            Some("P-256") => (KeyKind::EcP256, ["x", "y"]),
-            Some("P-384") => (KeyKind::EcP384, ["x", "y"]),
-            Some("P-521") => (KeyKind::EcP521, ["x", "y"]),
-            Some(_) => return Err(SkipReason::KeyType.into()),
-            None => return Err(member("crv", "the name of a curve").into()),
-        },
-        Some("RSA") => (KeyKind::Rsa { bits: 0 }, ["n", "e"]),
-        Some(_) | None => return Err(SkipReason::KeyType.into()),
-    };
+    let (kind, [first, second]) = key_kind(jwk)?;
     let (first, second) = (number(jwk, first)?, number(jwk, second)?);
     let parts = match kind {
         KeyKind::EcP256 | KeyKind::EcP384 | KeyKind::EcP521 => {

@@ -155,6 +155,31 @@ fn unknown_uses_and_types_of_key_are_skipped_one_by_one() {
 }
 
 #[test]
+fn what_an_unknown_type_of_key_has_besides_means_nothing() {
+    // TDB-05, PIT-34, H154: its members may be called as those of other types are
+    let skipped = [(1, SkipReason::KeyType)];
+    let members = [
+        json!({}),
+        json!({ "kid": null }),
+        json!({ "kid": "k1" }),
+        json!({ "d": "AQAB", "p": "AQAB", "q": "AQAB", "k": "AQAB" }),
+        json!({ "x": 1, "crv": 1 }),
+    ];
+    for member in members {
+        for usage in ["jwt-svid", "x509-svid", "wit-svid"] {
+            let unknown = json!({ "kty": "XYZ", "use": usage, "x5c": "?" });
+            let element = merged(unknown, member.clone());
+            check(json!([jwt(), element]), 0, 1, &skipped);
+        }
+    }
+    for member in [json!({ "kid": null }), json!({ "kid": "k1" }), json!({ "x": 1 })] {
+        let curve = merged(merged(jwt(), member), json!({ "crv": "secp256k1" }));
+        check(json!([jwt(), curve]), 0, 1, &skipped);
+    }
+    check(json!([jwt(), merged(jwt(), json!({ "kid": "k2" }))]), 0, 2, &[]);
+}
+
+#[test]
 fn keys_for_other_svids_verify_no_token() {
     // JWT-22, X509-25, H099
     let named = json!({ "kid": "k1" });
@@ -175,6 +200,11 @@ fn the_first_certificate_of_x5c_is_the_authority() {
         merged(x509(), json!({ "x5c": null }))
     }] {
         check(json!([none, jwt()]), 0, 1, &[(0, SkipReason::NoCertificate)]);
+        // Whatever else it says or leaves out.
+        for other in [json!({ "crv": null }), json!({ "x": "?" }), json!({ "y": "AQAB" })] {
+            let element = merged(none.clone(), other);
+            check(json!([element, jwt()]), 0, 1, &[(0, SkipReason::NoCertificate)]);
+        }
     }
     let first = x509()["x5c"][0].clone();
     for second in [x509_jwk(&OTHER_CA)["x5c"][0].clone(), json!("garbage"), json!(1)] {
@@ -256,6 +286,9 @@ fn a_disclosed_private_key_refuses_the_document() {
         check_refused(merged(jwt(), json!({ name: null })), disclosed);
         check_refused(merged(x509(), json!({ name: "AQAB" })), disclosed);
     }
+    let edwards = json!({ "use": "jwt-svid", "kid": "e", "kty": "OKP", "crv": "Ed25519", "x": "" });
+    check(json!([edwards]), 0, 0, &[(0, SkipReason::KeyType)]);
+    check_refused(merged(edwards, json!({ "d": "AQAB" })), KeyFault::PrivateKey);
     for usage in ["jwt-svid", "x509-svid", "wit-svid"] {
         let symmetric = json!({ "use": usage, "kty": "oct", "kid": "s", "alg": "HS256" });
         check_refused(symmetric, KeyFault::PrivateKey);
