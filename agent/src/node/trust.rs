@@ -47,7 +47,7 @@ pub enum TrustError {
     #[error("cannot fetch the trust bundle {url}")]
     Fetch {
         /// From where.
-        url: Uri,
+        url: String,
         /// Why not.
         source: WebError,
     },
@@ -91,7 +91,7 @@ pub async fn establish(
         }
         (None, TrustSource::Url(url)) => {
             let text = web::get(url, web::system_roots(), clock.clone()).await;
-            let text = text.map_err(|source| TrustError::Fetch { url: url.clone(), source })?;
+            let text = text.map_err(|source| TrustError::Fetch { url: url.to_string(), source })?;
             let authorities = read(&text, own, &**clock).map_err(malformed(url))?;
             anchored(&authorities, own)
         }
