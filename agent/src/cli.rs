@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use steeple::config::HumanDuration;
@@ -24,6 +25,9 @@ use self::client::Client;
 use self::output::Output;
 use crate::app;
 use crate::config::{Config, Flags};
+
+/// Where workloads look for an agent.
+const SOCKET_VARIABLE: &str = "SPIFFE_ENDPOINT_SOCKET";
 
 /// Attests the processes of this node and serves them SVIDs over the SPIFFE Workload API.
 #[derive(Debug, Parser)]
@@ -87,9 +91,11 @@ enum Validate {
 /// Where the agent is, and how long to wait for it.
 #[derive(Args, Clone, Debug)]
 struct Connection {
-    /// The agent's socket: a path, unix:///PATH or tcp://IP:PORT
-    #[arg(long, value_name = "SOCKET", env = "SPIFFE_ENDPOINT_SOCKET", default_value_t)]
-    socket: Address,
+    /// The agent's socket: a path, unix:///PATH or tcp://IP:PORT. Without it the environment
+    /// variable SPIFFE_ENDPOINT_SOCKET says where it is, or else it is where an agent of this user
+    /// listens
+    #[arg(long, value_name = "SOCKET", value_parser = Address::of_flag)]
+    socket: Option<Address>,
     /// How long to wait for an answer
     #[arg(long, value_name = "DURATION", default_value = "5s")]
     timeout: HumanDuration,
@@ -149,7 +155,10 @@ fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 
 impl Connection {
     async fn connect(&self) -> anyhow::Result<Client> {
-        Client::connect(&self.socket, self.timeout.0).await
+        let variable = std::env::var_os(SOCKET_VARIABLE);
+        let address = Address::locate(self.socket.as_ref(), variable)
+            .with_context(|| format!("{SOCKET_VARIABLE} does not say where an agent is"))?;
+        Client::connect(&address, self.timeout.0).await
     }
 }
 
@@ -161,7 +170,6 @@ impl Style {
 
 /// The directory to write to, if one was given; made if it is not there.
 fn directory(write: Option<&PathBuf>) -> anyhow::Result<Option<PathBuf>> {
-    use anyhow::Context as _;
     let Some(directory) = write else { return Ok(None) };
     std::fs::create_dir_all(directory)
         .with_context(|| format!("cannot make the directory {}", directory.display()))?;
@@ -172,3 +180,6 @@ fn directory(write: Option<&PathBuf>) -> anyhow::Result<Option<PathBuf>> {
 fn took(elapsed: Duration) -> String {
     format!("{:.3}s", elapsed.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests;

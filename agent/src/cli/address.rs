@@ -1,5 +1,6 @@
 //! Where an agent listens, as `SPIFFE_ENDPOINT_SOCKET` says it (Workload Endpoint 4).
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub(super) enum Address {
 /// Why a text is not the address of a Workload endpoint.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub(super) enum AddressError {
+    #[error("the address is not text")]
+    NotText,
     #[error("the address is empty; write unix:///PATH")]
     Empty,
     #[error("the scheme must be unix or tcp, as in unix:///PATH or tcp://127.0.0.1:PORT")]
@@ -42,9 +45,23 @@ pub(super) enum AddressError {
     Tcp,
 }
 
-impl Default for Address {
-    fn default() -> Self {
-        Self::Unix(default_socket_path())
+impl Address {
+    /// Where the agent is: as a flag says, or else as `SPIFFE_ENDPOINT_SOCKET` does (Workload
+    /// Endpoint 4), or else where an agent of this user listens that was told nothing.
+    pub(super) fn locate(
+        flag: Option<&Self>,
+        variable: Option<OsString>,
+    ) -> Result<Self, AddressError> {
+        match (flag, variable) {
+            (Some(address), _) => Ok(address.clone()),
+            (None, Some(text)) => text.to_str().ok_or(AddressError::NotText)?.parse(),
+            (None, None) => Ok(Self::Unix(default_socket_path())),
+        }
+    }
+
+    /// Reads a flag, where a plain path will do as well.
+    pub(super) fn of_flag(text: &str) -> Result<Self, AddressError> {
+        if text.starts_with('/') { unix(text.as_bytes().to_vec()) } else { text.parse() }
     }
 }
 
@@ -54,9 +71,6 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if text.is_empty() {
             return Err(AddressError::Empty);
-        }
-        if text.starts_with('/') {
-            return unix(text.as_bytes().to_vec());
         }
         if let Some(rest) = text.strip_prefix("tcp://") {
             return match rest.parse::<SocketAddr>() {
@@ -99,7 +113,7 @@ fn unix(path: Vec<u8>) -> Result<Address, AddressError> {
     if path.len() > MAX_PATH || path.contains(&0) {
         return Err(AddressError::TooLong);
     }
-    Ok(Address::Unix(std::ffi::OsString::from_vec(path).into()))
+    Ok(Address::Unix(OsString::from_vec(path).into()))
 }
 
 fn unescape(text: &str) -> Result<Vec<u8>, AddressError> {
@@ -118,6 +132,8 @@ fn unescape(text: &str) -> Result<Vec<u8>, AddressError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
 
     #[track_caller]
@@ -130,7 +146,6 @@ mod tests {
     fn an_address_is_unix_with_a_path_or_tcp_with_an_ip_address_and_port() {
         check("unix:///p", Ok("/p")); // H201, WEP-11
         check("unix:/p", Ok("/p"));
-        check("/p/q", Ok("/p/q"));
         check("unix:///dir%20x/s", Ok("/dir x/s"));
         check("tcp://127.0.0.1:1", Ok("tcp://127.0.0.1:1")); // WEP-12
         check("tcp://[::1]:1", Ok("tcp://[::1]:1"));
@@ -160,8 +175,28 @@ mod tests {
         ] {
             check(text, Err(AddressError::Tcp)); // WEP-12
         }
-        for text in ["http://x", "npipe:x", "p", "UNIX:///p"] {
+        for text in ["http://x", "npipe:x", "p", "UNIX:///p", "/bare/path"] {
             check(text, Err(AddressError::Scheme)); // WEP-10
         }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_variable_and_the_variable_over_the_default() {
+        // WEP-09, H200
+        let locate = |flag: Option<&str>, variable: Option<&[u8]>| {
+            let flag = flag.map(|text| Address::of_flag(text).unwrap());
+            let variable = variable.map(|bytes| OsString::from_vec(bytes.to_vec()));
+            Address::locate(flag.as_ref(), variable).map(|address| address.to_string())
+        };
+        let default = default_socket_path().display().to_string();
+        let found = |text: &str| Ok(text.to_owned());
+        assert_eq!(locate(Some("unix:///a"), Some(b"unix:///b")), found("/a"));
+        assert_eq!(locate(Some("/a"), Some(b"nonsense")), found("/a"));
+        assert_eq!(locate(None, Some(b"unix:///b")), found("/b"));
+        assert_eq!(locate(None, Some(b"tcp://127.0.0.1:1")), found("tcp://127.0.0.1:1"));
+        assert_eq!(locate(None, None), found(&default));
+        assert_eq!(locate(None, Some(b"")), Err(AddressError::Empty));
+        assert_eq!(locate(None, Some(b"/b")), Err(AddressError::Scheme));
+        assert_eq!(locate(None, Some(b"unix:///\xff")), Err(AddressError::NotText));
     }
 }

@@ -15,6 +15,12 @@ impl Output {
         Self { out: Box::new(std::io::stdout()), err: Box::new(std::io::stderr()) }
     }
 
+    /// Both into one place.
+    #[cfg(test)]
+    pub(super) fn into(sink: impl Write + Clone + 'static) -> Self {
+        Self { out: Box::new(sink.clone()), err: Box::new(sink) }
+    }
+
     /// A result for people.
     pub(super) fn line(&mut self, text: &str) -> anyhow::Result<()> {
         Ok(writeln!(self.out, "{text}")?)
