@@ -127,3 +127,6 @@ impl SpiffeWorkloadApi for WorkloadApi {
         Err(WorkloadError::NoWit.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

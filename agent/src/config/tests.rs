@@ -38,7 +38,7 @@ fn a_short_file_is_enough() {
     assert_eq!(&*config.server, "server.example.org:8081");
     assert_eq!(config.trust, TrustSource::File("/d/bundle.pem".into()));
     assert_eq!(config.sync_interval, Duration::from_secs(5));
-    assert_eq!(config.workload_key, KeyAlgorithm::EcP256);
+    assert_eq!(config.workload_key, KeyAlgorithm::EcP256); // X509-29
     assert_eq!(config.workload_attestors, AttestorConfig::standard());
     assert!(matches!(config.node_attestor, NodeAttestorConfig::JoinToken(JoinToken::None)));
 }
@@ -72,6 +72,8 @@ fn each_key_that_will_not_do_is_named_with_what_would() {
     refused(&with("trust_domain = 'spiffe://td'"), &["`trust_domain`", "without spiffe://"]);
     refused(&with("data_dir = 'd'"), &["`data_dir` is d", "absolute"]);
     refused(&with("socket_path = 's'"), &["`socket_path` is s", "absolute"]);
+    // WEP-03: there is no way to listen on a network.
+    refused(&with("socket_path = 'tcp://0.0.0.0:1'"), &["`socket_path`", "absolute"]);
     refused(&with(&format!("socket_path = '/{}'", "s".repeat(107))), &["107 bytes"]);
     refused(&with("sync_interval = '0s'"), &["`sync_interval`", "between 1s and 1h"]);
     refused(&with("sync_intervall = '5s'"), &["unknown field `sync_intervall`"]);

@@ -81,7 +81,7 @@ async fn any_authority_is_served() {
     }
 }
 
-/// WEP-04, H030 to H034
+/// WEP-04, WEP-17, H030, H031, H032, H033, H034
 #[tokio::test]
 async fn the_security_header_is_demanded_before_anything_else() {
     let server = Server::start(Limits::default()).await;
@@ -192,14 +192,14 @@ async fn what_is_not_grpc_is_refused() {
     check(&server, &request(1, &kind, &fetch("a")), Outcome::Grpc(0)).await;
 }
 
-/// H039 to H043
+/// H039, H040, H041, H042, H043
 #[tokio::test]
 async fn a_body_is_checked_before_it_is_held() {
     let server = Server::start(Limits::default()).await;
     let ask = |body: &[u8]| request(1, &good(FETCH), body);
     check(&server, &ask(&fetch("a")[..4]), Outcome::Grpc(13)).await; // H039
     check(&server, &ask(&[0, 0, 0, 0, 9, 1]), Outcome::Grpc(13)).await;
-    check(&server, &ask(&[0, 0xff, 0xff, 0xff, 0xff, 1]), Outcome::Grpc(8)).await;
+    check(&server, &ask(&[0, 0xff, 0xff, 0xff, 0xff, 1]), Outcome::Grpc(8)).await; // H043
     check(&server, &ask(&[7, 0, 0, 0, 0]), Outcome::Grpc(13)).await;
     check(&server, &ask(&[]), Outcome::Grpc(13)).await;
     check(&server, &ask(&[fetch("a"), fetch("a")].concat()), Outcome::Grpc(13)).await;

@@ -124,7 +124,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in crate::identity) fn entry(id: &str, created_at: i64, selectors: &[&str]) -> Entry {
+    pub(crate) fn entry(id: &str, created_at: i64, selectors: &[&str]) -> Entry {
         Entry {
             id: EntryId::new(id).unwrap(),
             revision: 0,

@@ -11,7 +11,7 @@ use steeple::id::TrustDomain;
 use steeple::keys::{PrivateKey, Signer as _};
 
 use self::node::{Node, TTL};
-use super::snapshot::tests::entry;
+pub(crate) use super::snapshot::tests::entry;
 use super::*;
 use crate::server_api::ServerError;
 
@@ -32,6 +32,7 @@ async fn concurrent_asks_of_one_instance_make_one_mint() {
     assert_eq!(node.signed(), 1);
 }
 
+/// X509-28
 #[tokio::test(start_paused = true)]
 async fn a_credential_fits_its_entry_and_key() {
     let node = Node::new(vec![web()]).await;
@@ -42,6 +43,7 @@ async fn a_credential_fits_its_entry_and_key() {
     assert_eq!(held[0].svid().spiffe_id().as_str(), "spiffe://td/web");
 }
 
+/// WAPI-36
 #[tokio::test(start_paused = true)]
 async fn a_credential_is_renewed_with_a_new_key_before_half_of_its_life() {
     let node = Node::new(vec![web()]).await;

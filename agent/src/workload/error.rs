@@ -47,6 +47,9 @@ pub enum WorkloadError {
     /// An audience cannot be in a token.
     #[error("an audience must be 1 to {0} bytes without control characters")]
     Audience(usize),
+    /// The audiences are too long for one token.
+    #[error("all audiences together must be at most {0} bytes")]
+    Audiences(usize),
     /// The identity that was asked for cannot be read.
     #[error("invalid requested SPIFFE ID: {0}")]
     SpiffeId(ParseError),
@@ -76,6 +79,7 @@ impl From<WorkloadError> for Status {
             WorkloadError::NoAudience
             | WorkloadError::TooManyAudiences(_)
             | WorkloadError::Audience(_)
+            | WorkloadError::Audiences(_)
             | WorkloadError::SpiffeId(_)
             | WorkloadError::NoToken
             | WorkloadError::Token(_) => Self::invalid_argument(message),

@@ -26,6 +26,9 @@ const MAX_AUDIENCES: usize = 32;
 /// The longest audience in bytes.
 const MAX_AUDIENCE_LENGTH: usize = 1024;
 
+/// The longest audiences in bytes, all together: whatever is in them, the token can be made.
+const MAX_AUDIENCES_LENGTH: usize = 4096;
+
 /// What a request for JWT-SVIDs asks for.
 pub(super) struct Wanted {
     audience: Vec<String>,
@@ -51,6 +54,9 @@ impl Wanted {
         };
         if !request.audience.iter().all(fine) {
             return Err(WorkloadError::Audience(MAX_AUDIENCE_LENGTH));
+        }
+        if request.audience.iter().map(String::len).sum::<usize>() > MAX_AUDIENCES_LENGTH {
+            return Err(WorkloadError::Audiences(MAX_AUDIENCES_LENGTH));
         }
         let id = match request.spiffe_id.as_str() {
             "" => None,

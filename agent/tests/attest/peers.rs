@@ -32,6 +32,7 @@ fn a_caller_is_the_process_that_connected() {
     assert!(selectors(&attested).contains(&path));
 }
 
+/// H050
 #[test]
 fn a_caller_that_exits_is_gone_at_once() {
     let stage = Stage::new();
@@ -53,6 +54,7 @@ fn a_caller_that_exits_is_gone_at_once() {
     block_on(peer.exited());
 }
 
+/// H050
 #[test]
 fn a_caller_that_exited_before_it_was_accepted_is_refused() {
     let stage = Stage::new();
@@ -76,6 +78,7 @@ fn a_killed_caller_that_nobody_has_waited_for_is_gone() {
     assert_eq!(Process::open(puppet.pid()).unwrap_err(), PeerError::Exited);
 }
 
+/// H053
 #[test]
 fn a_caller_that_executes_another_program_keeps_nothing_of_the_old_connection() {
     let stage = Stage::new();
@@ -135,6 +138,7 @@ fn a_connection_shared_with_a_child_is_the_parents_and_ends_with_it() {
     assert_eq!(Peer::of(&stream).unwrap_err(), PeerError::Exited);
 }
 
+/// H052
 #[test]
 fn a_connection_handed_to_another_process_is_of_who_connected() {
     let stage = Stage::new();
@@ -190,6 +194,7 @@ fn a_caller_that_executes_a_set_user_id_program_does_not_become_its_owner() {
     assert_eq!(Peer::of(&stream).unwrap_err(), PeerError::CredentialsChanged);
 }
 
+/// H050
 #[test]
 fn a_number_that_is_given_to_another_process_changes_nothing() {
     if !is_root("PID reuse") {

@@ -121,7 +121,7 @@ async fn connections_of_one_user_have_a_limit() {
     tokio::time::timeout(Duration::from_secs(60), noticed).await.unwrap();
 }
 
-/// AMB-16
+/// WEP-14, WAPI-11, AMB-16
 #[tokio::test]
 async fn requests_of_one_user_have_a_limit() {
     let mut server =
@@ -142,7 +142,7 @@ async fn requests_of_one_user_have_a_limit() {
     server.busy(0).await;
 }
 
-/// H047, H054
+/// WAPI-11, H047, H054
 #[tokio::test]
 async fn a_client_that_does_not_read_or_goes_away_holds_up_nobody() {
     let mut server = Server::start(Limits::default()).await;

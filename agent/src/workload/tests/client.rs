@@ -1,0 +1,227 @@
+//! An agent's Workload API on a socket, and what its tests say to it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use steeple::bundle::{Bundle, JwtAuthority, X509Authority};
+use steeple::clock::{Clock as _, from_unix_seconds, unix_seconds};
+use steeple::entry::Entry;
+use steeple::id::{SpiffeId, TrustDomain};
+use steeple::jwt::make::{Claims, JwtSigner};
+use steeple::keys::{KeyAlgorithm, PrivateKey, Signer as _};
+use steeple::x509::Subject;
+use steeple::x509::make::{CaRequest, Validity, self_signed_ca};
+use steeple_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use steeple_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataValue;
+use tonic::service::Routes;
+use tonic::transport::{Channel, Uri};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tracing::Span;
+
+use crate::attest::{AttestError, Attestors, Findings, WorkloadAttestor};
+use crate::endpoint::{Config, Endpoint};
+use crate::identity::tests::entry;
+use crate::identity::tests::node::Node;
+use crate::identity::{PreparedBundle, Snapshot};
+use crate::peer::Peer;
+use crate::workload::{Deps, WorkloadApi};
+
+/// How long an attestor may take.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// What an attestor does when it is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mood {
+    Finds(&'static [&'static str]),
+    Fails,
+    Hangs,
+    Panics,
+}
+
+#[derive(Debug)]
+pub(super) struct Fake(Mutex<Mood>);
+
+impl Fake {
+    fn new(mood: Mood) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(mood)))
+    }
+
+    pub(super) fn is(&self, mood: Mood) {
+        *self.0.lock().unwrap() = mood;
+    }
+}
+
+#[tonic::async_trait]
+impl WorkloadAttestor for Fake {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    async fn attest(&self, _: &Peer) -> Result<Findings, AttestError> {
+        let mood = *self.0.lock().unwrap();
+        match mood {
+            Mood::Finds(selectors) => {
+                let selectors = selectors.iter().map(|text| text.parse().unwrap()).collect();
+                Ok(Findings { selectors, ..Findings::default() })
+            }
+            Mood::Fails => Err(AttestError::Deadline(Duration::ZERO)),
+            Mood::Hangs => std::future::pending().await,
+            Mood::Panics => panic!("the test asked for it"),
+        }
+    }
+}
+
+/// An agent of trust domain `td`, with one client, which is what the attestors find.
+pub(super) struct Bench {
+    pub(super) node: Node,
+    pub(super) attestor: Arc<Fake>,
+    pub(super) second: Arc<Fake>,
+    pub(super) stop: CancellationToken,
+    channel: Channel,
+    _directory: tempfile::TempDir,
+}
+
+impl Bench {
+    /// With these entries. The caller has the selector `u:1`; a second attestor always fails.
+    pub(super) async fn new(entries: Vec<Entry>) -> Self {
+        let node = Node::new(entries).await;
+        let (attestor, second) = (Fake::new(Mood::Finds(&["u:1"])), Fake::new(Mood::Fails));
+        let attestors: Vec<(Arc<dyn WorkloadAttestor>, _)> =
+            vec![(attestor.clone(), DEADLINE), (second.clone(), DEADLINE)];
+        second.is(Mood::Finds(&[]));
+        let stop = CancellationToken::new();
+        let api = WorkloadApi::new(Deps {
+            attestors: Attestors::new(attestors),
+            snapshot: node.snapshot.subscribe(),
+            holders: node.holders.clone(),
+            clock: node.clock.clone(),
+            stop: stop.clone(),
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        let endpoint = Endpoint::bind(Config::new(path.clone())).await.unwrap();
+        let routes = Routes::new(SpiffeWorkloadApiServer::new(api));
+        let serve = endpoint.serve(routes, Peer::of, stop.clone());
+        node.tasks.spawn(Span::none(), |_| serve);
+        let connect = move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        };
+        let channel = tonic::transport::Endpoint::from_static("http://localhost")
+            .connect_with_connector_lazy(tower::service_fn(connect));
+        Self { node, attestor, second, stop, channel, _directory: directory }
+    }
+
+    pub(super) fn api(&self) -> SpiffeWorkloadApiClient<Channel> {
+        SpiffeWorkloadApiClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+
+    /// What the server says from now on: these entries, and these foreign bundles.
+    pub(super) fn publish(&self, entries: Vec<Entry>, foreign: Vec<Bundle>) {
+        let entries: Vec<_> = entries.into_iter().map(Arc::new).collect();
+        *self.node.server.entries.lock().unwrap() = entries.clone();
+        let prepared = |bundle| Arc::new(PreparedBundle::new(Arc::new(bundle)));
+        let bundles = foreign.into_iter().map(prepared).chain([self.node.bundle.clone()]);
+        self.node.snapshot.send_replace(Some(Arc::new(Snapshot::new(own(), entries, bundles))));
+    }
+
+    /// The same entries, with this bundle of the own trust domain.
+    pub(super) fn publish_own(&self, bundle: Bundle) {
+        self.node.publish(self.node.entries(), &Arc::new(PreparedBundle::new(Arc::new(bundle))));
+    }
+
+    /// A valid token of this trust domain, for `db`.
+    pub(super) fn token(&self) -> String {
+        let now = unix_seconds(self.node.clock.now());
+        token(&self.node.server.jwt, "spiffe://td/someone", now)
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        unix_seconds(self.node.clock.now())
+    }
+}
+
+/// A foreign trust domain with an authority of each kind.
+pub(super) struct Foreign {
+    pub(super) bundle: Bundle,
+    pub(super) key: Arc<PrivateKey>,
+    pub(super) signer: JwtSigner,
+}
+
+/// The authorities of `name`; its JWT key has the ID `k2`.
+pub(super) fn foreign(name: &str) -> Foreign {
+    let trust_domain: TrustDomain = name.parse().unwrap();
+    let [ca_key, key] =
+        [(); 2].map(|()| Arc::new(PrivateKey::generate(KeyAlgorithm::EcP256).unwrap()));
+    let ca = CaRequest {
+        trust_domain: &trust_domain,
+        subject: &Subject::default(),
+        validity: Validity::new(from_unix_seconds(1_800_000_000), Duration::from_secs(86_400)),
+    };
+    let certificate = self_signed_ca(&ca, &*ca_key).unwrap().certificates()[0].clone();
+    let jwt_authority = JwtAuthority {
+        key_id: "k2".into(),
+        public_key: key.public_key().spki_der().to_vec(),
+        expires_at: None,
+        tainted: false,
+    };
+    let bundle = Bundle {
+        x509_authorities: vec![X509Authority { certificate, tainted: false }],
+        jwt_authorities: vec![jwt_authority],
+        ..Bundle::empty(trust_domain)
+    };
+    Foreign { bundle, signer: JwtSigner::new("k2", key.clone()).unwrap(), key }
+}
+
+/// A token for `db` that is valid for five minutes.
+pub(super) fn token(signer: &JwtSigner, subject: &str, now: i64) -> String {
+    let claims = Claims {
+        subject: &subject.parse::<SpiffeId>().unwrap(),
+        audience: &["db".to_owned()],
+        expires_at: now + 300,
+        issued_at: now,
+        issuer: None,
+        token_id: None,
+    };
+    signer.make(&claims).unwrap()
+}
+
+pub(super) fn own() -> TrustDomain {
+    TrustDomain::parse("td").unwrap()
+}
+
+/// The entry of the caller.
+pub(super) fn web() -> Entry {
+    entry("web", 1, &["u:1"])
+}
+
+/// Another entry of the caller, younger than `web`.
+pub(super) fn younger(name: &str) -> Entry {
+    entry(name, 2, &["u:1"])
+}
+
+/// `entry`, which federates with these.
+pub(super) fn federating(mut entry: Entry, names: &[&str]) -> Entry {
+    entry.content.federates_with = names.iter().map(|name| name.parse().unwrap()).collect();
+    entry
+}
+
+/// A request with the header that every call has.
+pub(super) fn request<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
+    request
+}
+
+/// The first message of a stream, or why there is none.
+pub(super) async fn first<T>(answer: Result<Response<Streaming<T>>, Status>) -> Result<T, Status> {
+    Ok(answer?.into_inner().message().await?.expect("a stream does not end with OK"))
+}
+
+pub(super) fn code<T>(answer: Result<T, Status>) -> Code {
+    answer.err().map_or(Code::Ok, |status| status.code())
+}
