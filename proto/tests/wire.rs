@@ -12,6 +12,7 @@ use prost_types::{
 use steeple_proto::spire::api::types::PermissionDeniedDetails;
 use steeple_proto::spire::api::types::permission_denied_details::Reason;
 
+/// WAPI-03, WEP-19: the service is called as it is published, and has no more than that.
 #[test]
 fn every_rpc_field_and_enum_value_is_the_published_one() {
     let published: BTreeSet<String> = include_str!("wire.txt")

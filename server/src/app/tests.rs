@@ -110,6 +110,7 @@ async fn a_node_joins_calls_survives_a_restart_and_is_banned() {
     let material = || Some(Material::new(&chain, key.clone()).unwrap());
     let trust = anchors(local(directory.path())).await;
     assert_eq!(entries(remote(&server, material(), trust.clone())).await.unwrap(), 0);
+    // H144: who has no certificate is connected, and may not call.
     let anonymous = entries(remote(&server, None, trust.clone())).await.unwrap_err();
     assert_eq!(anonymous.code(), Code::PermissionDenied);
     server.stop().await;

@@ -198,3 +198,20 @@ async fn a_batch_that_takes_long_is_signed_aside_in_order() {
     assert_eq!(unix_seconds(clock.now()), NOW);
     assert_eq!(told(&bench).len(), 200);
 }
+
+/// SID-10: an ID of 2048 bytes in a certificate and in a token.
+#[tokio::test(start_paused = true)]
+async fn the_longest_id_is_signed_for() {
+    let bench = Bench::new();
+    let rotation = bench.start(LIFE).await.unwrap();
+    let (ca, key, entry) = (bench.ca(&rotation), key(), "e".parse().unwrap());
+    let room = 2048 - trust_domain().id().as_str().len() - 1;
+    let longest = id(&format!("/{}", "a".repeat(room)));
+    assert_eq!(longest.as_str().len(), 2048);
+    let issued = ca.issue_one_x509(&caller(), &x509(&longest, &key, &entry)).await.unwrap();
+    assert_eq!(*issued.svid.spiffe_id(), longest);
+    verify_x509(&issued.svid, &bench.ledger.own_bundle(), NOW);
+    let audience = ["db".to_owned()];
+    let issued = ca.issue_jwt(&caller(), &jwt(&longest, &audience)).await.unwrap();
+    assert_eq!(verify_jwt(&issued.token, &bench.ledger.own_bundle(), NOW), longest);
+}

@@ -181,7 +181,7 @@ fn what_an_unknown_type_of_key_has_besides_means_nothing() {
 
 #[test]
 fn keys_for_other_svids_verify_no_token() {
-    // JWT-22, X509-25, H099
+    // JWT-22, X509-25, WAPI-64, H099
     let named = json!({ "kid": "k1" });
     let as_x509 = merged(x509(), named.clone());
     let as_wit = merged(merged(jwt(), named), json!({ "use": "wit-svid" }));

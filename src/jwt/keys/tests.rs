@@ -119,7 +119,7 @@ fn a_public_key_is_no_shared_secret() {
 
 #[test]
 fn a_flipped_bit_breaks_the_signature() {
-    // H103
+    // SID-16, H103
     for algorithm in [Algorithm::Es256, Algorithm::Rs256, Algorithm::Ps512] {
         let key = TestKey::fitting(algorithm);
         let (first, id) = (header(algorithm, key_id(algorithm)), "spiffe://own.test/web");

@@ -91,3 +91,51 @@ async fn a_client_verifies_a_server_anew_that_would_resume() {
         assert_eq!(client.stream.get_ref().1.tls13_tickets_received(), 2);
     }
 }
+
+/// What the server says to a ClientHello of version `[3, minor]` that offers this cipher suite
+/// alone: the alert, or nothing if it goes on.
+async fn hello(world: &World, minor: u8, suite: [u8; 2]) -> Option<u8> {
+    let extensions = [
+        [0, 10, 0, 4, 0, 2, 0, 23].as_slice(), // supported_groups: secp256r1
+        &[0, 11, 0, 2, 1, 0],                  // ec_point_formats: uncompressed
+        &[0, 13, 0, 4, 0, 2, 4, 3],            // signature_algorithms: ecdsa_secp256r1_sha256
+    ]
+    .concat();
+    let prefixed = |kind: &[u8], content: &[u8]| {
+        [kind, &[u8::try_from(content.len()).unwrap()], content].concat()
+    };
+    let body = [&[3, minor][..], &[7; 32], &[0, 0, 2], &suite, &[1, 0]].concat();
+    let body = [body, prefixed(&[0], &extensions)].concat();
+    let record = prefixed(&[22, 3, 1, 0], &prefixed(&[1, 0, 0], &body));
+    let (mut near, far) = duplex(64 * 1024);
+    let acceptor = world.acceptor();
+    let client = async {
+        near.write_all(&record).await.unwrap();
+        let mut answer = [0; 7];
+        near.read_exact(&mut answer).await.unwrap();
+        drop(near);
+        answer
+    };
+    let (accepted, answer) = tokio::join!(acceptor.accept(far), client);
+    assert!(accepted.is_err());
+    match answer[0] {
+        21 => Some(answer[6]),
+        kind => (kind != 22).then_some(0),
+    }
+}
+
+/// H145: neither old versions nor weak cipher suites.
+#[tokio::test(start_paused = true)]
+async fn only_tls_1_2_and_later_with_authenticated_encryption_is_spoken() {
+    let world = World::new();
+    let [good, protocol_version, handshake_failure] = [None, Some(70), Some(40)];
+    let ecdsa_gcm = [0xc0, 0x2b];
+    assert_eq!(hello(&world, 3, ecdsa_gcm).await, good);
+    for minor in [0, 1, 2] {
+        assert_eq!(hello(&world, minor, ecdsa_gcm).await, protocol_version, "3.{minor}");
+    }
+    // With CBC, with 3DES, without encryption, without authentication, and without forward secrecy.
+    for suite in [[0xc0, 0x09], [0xc0, 0x08], [0xc0, 0x06], [0xc0, 0x18], [0, 0x9c], [0, 0x3]] {
+        assert_eq!(hello(&world, 3, suite).await, handshake_failure, "{suite:x?}");
+    }
+}

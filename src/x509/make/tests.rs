@@ -48,7 +48,8 @@ fn mint(issuer: &Arc<Issuer>, dns_names: &[&str], subject: Option<&Name>) -> X50
     issuer.prepare_svid(&request).unwrap().sign().unwrap()
 }
 
-/// X509-06, 07, 10, 14, 15, 18, 26: the profile of an authority.
+/// SID-14, SID-15, X509-06, X509-07, X509-10, X509-14, X509-15, X509-18, X509-26: the profile of an
+/// authority.
 #[test]
 fn an_authority_is_a_spiffe_authority() {
     for algorithm in [KeyAlgorithm::EcP256, KeyAlgorithm::EcP384, KeyAlgorithm::Rsa2048] {
@@ -70,7 +71,7 @@ fn an_authority_is_a_spiffe_authority() {
     }
 }
 
-/// X509-01, 10, 11, 14, 16, 17, 26: the profile of an SVID.
+/// X509-01, X509-10, X509-11, X509-14, X509-16, X509-17, X509-26: the profile of an SVID.
 #[test]
 fn an_svid_has_the_profile_that_clients_expect() {
     let issuer = issuer(KeyAlgorithm::EcP256);
@@ -83,7 +84,8 @@ fn an_svid_has_the_profile_that_clients_expect() {
     let usage = leaf.key_usage().unwrap();
     assert!(usage.is_critical() && usage.digital_signature());
     assert!(!usage.key_cert_sign() && !usage.crl_sign());
-    assert_eq!(leaf.extended_key_usage().unwrap().len(), 2);
+    let purposes = [[0x2b, 6, 1, 5, 5, 7, 3, 1], [0x2b, 6, 1, 5, 5, 7, 3, 2]]; // server, client
+    assert_eq!(leaf.extended_key_usage().unwrap(), purposes);
     assert!(leaf.subject_key_id().is_some());
     assert_eq!(svid.authority_key_id(), Some(&*issuer.authority_id()));
     assert_eq!(leaf.subject(), encode::default_subject().as_der());
@@ -186,7 +188,7 @@ fn what_cannot_be_an_svid_is_not_prepared() {
     check("spiffe://example.org/a", vec!["a".into(); 129], Err(MakeError::TooManyDnsNames));
 }
 
-/// X509-08, and the chain that is served: leaf, then everything below the root.
+/// X509-08, WAPI-22: the chain that is served is the leaf, then everything below the root.
 #[test]
 fn an_authority_below_another_signs_with_its_chain() {
     let root = issuer(KeyAlgorithm::EcP384);

@@ -272,3 +272,63 @@ async fn an_agent_that_says_nothing_does_not_hold_a_sync_open() {
     let status = client.sync_authorized_entries(tokio_stream::pending()).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
 }
+
+/// SID-10, SID-11, SID-13 and the hostile spellings of an ID, where entries come in.
+#[tokio::test]
+async fn an_entry_has_a_spiffe_id_of_this_trust_domain() {
+    let server = Server::new().await;
+    let mut client = Client::new(server.local());
+    let of = |trust_domain: &str, path: &str| types::Entry {
+        spiffe_id: Some(types::Spiffeid { trust_domain: trust_domain.into(), path: path.into() }),
+        ..entry("/x", PARENT)
+    };
+    let long = |length: usize| format!("/{}", "a".repeat(length - "spiffe://td/".len()));
+    let (longest, too_long) = (long(2048), long(2049));
+    let segments = "/a".repeat(1000);
+    // H021, H024, H025: names that look odd, and the longest.
+    for path in ["/web", "/Foo", "/foo", "/...", "/.a", "/a..", "/-_.", &longest, &segments] {
+        let created = create(&mut client, vec![of("td", path)]).await.remove(0);
+        assert_eq!(created.0, 0, "{path}");
+        assert_eq!(created.1.spiffe_id.unwrap().path, path);
+    }
+    for path in [
+        "",               // H001, H027
+        "web",            // H003
+        "https://td/a",   // H004
+        "/a?",            // H009
+        "/a#f",           // H010
+        "/",              // H011
+        "/a/",            // H011
+        "//a",            // H012
+        "/./a",           // H013
+        "/a/../b",        // H014
+        "/%61",           // H015
+        "/a b",           // H017
+        "/a\nb",          // H018
+        "/\u{e9}",        // H019
+        "/a!b",           // H020
+        &too_long,        // H022
+        "/a\0.evil",      // H026
+        "/spire",         // H029
+        "/spire/agent/x", // H029
+    ] {
+        let (code, _) = create(&mut client, vec![of("td", path)]).await.remove(0);
+        assert_eq!(code, 3, "{path:?}");
+    }
+    let long_name = "d".repeat(256);
+    for name in [
+        "",            // H002
+        "SPIFFE://td", // H005
+        "TD",          // H006
+        "td:443",      // H007
+        "u@td",        // H008
+        "%74d",        // H016
+        " td",         // H017
+        &long_name,    // H023
+        "other",       // H028
+    ] {
+        let (code, _) = create(&mut client, vec![of(name, "/a")]).await.remove(0);
+        assert_eq!(code, 3, "{name:?}");
+    }
+    assert_eq!(create(&mut client, vec![of("td", "/a")]).await.remove(0).0, 0);
+}

@@ -121,6 +121,7 @@ fn a_certificate_has_one_encoding_of_its_length_and_nothing_behind_it() {
     raw(b"-----BEGIN CERTIFICATE-----".to_vec(), malformed);
 }
 
+/// SID-16.
 #[test]
 fn no_certificate_survives_a_change_of_any_byte() {
     let world = World::new();

@@ -11,7 +11,7 @@ fn the_uri_of_an_authority_is_not_looked_at() {
     world.check_root(&world.root_certificate().with_names(&[(URI, b"spiffe://b.org/x")]), Ok(()));
 }
 
-/// H132 and PIT-26.
+/// H132, X509-19 and PIT-26.
 #[test]
 fn every_certificate_is_valid_now() {
     let world = World::new();
@@ -31,7 +31,7 @@ fn every_certificate_is_valid_now() {
     world.check(&world.leaf().valid(late, early), Err(PeerError::NoPathToAuthority));
 }
 
-/// H133, PIT-25 and X509-12.
+/// H133, PIT-25, X509-12 and X509-19.
 #[test]
 fn every_issuer_may_sign_certificates() {
     let world = World::new();
@@ -84,7 +84,7 @@ fn a_leaf_issues_nothing() {
     assert_eq!(outcome, Err(PeerError::NotAnIssuer));
 }
 
-/// H135, H136 and H137; X509-21, X509-25, PIT-27.
+/// H135, H136 and H137; X509-21, X509-25, TDB-11, WAPI-15, PIT-27.
 #[test]
 fn only_the_authorities_of_the_peers_own_trust_domain_count() {
     let world = World::new();
