@@ -131,12 +131,20 @@ impl Sync {
         }
     }
 
-    /// The first try. What was kept is shown if it takes long, or fails.
+    /// The first try, as soon as the node is an agent. What was kept is shown if that takes long, or
+    /// fails.
     async fn first(&mut self) {
-        if may_ask(self.standing) && tokio::time::timeout(FIRST_TRY, self.due()).await.is_err() {
+        let mut node = self.deps.node.clone();
+        let tried = async {
+            if node.wait_for(|node| may_ask(node.standing)).await.is_ok() {
+                self.due().await;
+            }
+        };
+        if tokio::time::timeout(FIRST_TRY, tried).await.is_err() {
             self.next = self.deps.clock.now();
         }
-        if self.channels.snapshot.borrow().is_none() {
+        let is_banned = self.deps.node.borrow().standing == Standing::Banned;
+        if self.channels.snapshot.borrow().is_none() && !is_banned {
             self.show_kept();
         }
     }

@@ -59,3 +59,28 @@ async fn what_was_kept_and_is_damaged_is_not_used() {
     assert_eq!(sync.next().await, view(&[], &["td"]));
     sync.stop().await;
 }
+
+/// A view that lacks an entry refuses who has an identity, which clients take for final.
+#[tokio::test(start_paused = true)]
+async fn a_restarted_agent_becomes_one_again_before_it_shows_what_it_knew() {
+    let world = World::new();
+    world.entries(&[("e1", &[])]);
+    let mut sync = world.start();
+    sync.next().await;
+    sync.stop().await;
+
+    world.entries(&[("e2", &[])]);
+    world.is(Standing::Unattested);
+    let mut sync = world.start();
+    seconds(1).await;
+    world.is(Standing::Attested);
+    assert_eq!(sync.next().await, view(&["e2"], &["td"]));
+    sync.stop().await;
+
+    world.is(Standing::Unattested);
+    let started = tokio::time::Instant::now();
+    let mut sync = world.start();
+    assert_eq!(sync.next().await, view(&["e2"], &["td"]));
+    assert_eq!(started.elapsed(), FIRST_TRY);
+    sync.stop().await;
+}
