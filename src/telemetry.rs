@@ -1,5 +1,6 @@
 //! The diagnostic log: one subscriber, text for people or JSON for machines, on standard error.
 
+use std::error::Error;
 use std::io::IsTerminal as _;
 
 use serde::Deserialize;
@@ -89,4 +90,16 @@ fn targets(level: Level) -> Targets {
     };
     // Targets are prefixes: this one covers the library and both binaries.
     Targets::new().with_default(ours.min(LevelFilter::WARN)).with_target("steeple", ours)
+}
+
+/// An error and all that led to it, in one line.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -101,14 +101,10 @@ pub enum NodeError {
     /// What it kept cannot be used.
     #[error(transparent)]
     Saved(#[from] SavedError),
-    /// It never was an agent, and will not become one without somebody's help.
-    #[error("this node was not attested: {why}; {advice}")]
-    NotAttested {
-        /// What went wrong.
-        why: String,
-        /// What would help.
-        advice: String,
-    },
+    /// It never was an agent, and will not become one without somebody's help: why, and what would
+    /// help.
+    #[error("this node was not attested: {0}")]
+    NotAttested(String),
 }
 
 #[cfg(test)]

@@ -136,6 +136,18 @@ impl Attestation<'_> {
 }
 
 impl AttestFailure {
+    /// Whether it is the server that is not believed, and not this node.
+    #[must_use]
+    pub fn is_distrust(&self) -> bool {
+        match self {
+            Self::Trust(TrustError::Server(error)) | Self::Attest(AttestError::Server(error)) => {
+                matches!(error, ServerError::Untrusted(_))
+            }
+            Self::Trust(_) => true,
+            _ => false,
+        }
+    }
+
     /// What it means.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

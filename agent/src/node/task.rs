@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use steeple::backoff::{Backoff, random_fraction};
 use steeple::bundle::Bundle;
 use steeple::clock;
+use steeple::telemetry::with_causes;
 use steeple::tls::Material;
 use steeple::x509::verify::{AnchorSet, Anchors};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,10 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// Waits while the server refuses this node.
 const APPEAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+
+/// What helps where it is not the server of this node that answers.
+const TRUST_ADVICE: &str = "server, trust_domain and trust_bundle (or its fingerprint) must be \
+                            those of one server; `steeple-server bundle show` prints its bundle";
 
 /// The task.
 #[derive(Debug)]
@@ -139,22 +144,23 @@ impl Node {
     }
 
     async fn attestation_failed(&mut self, failure: &AttestFailure) -> Result<(), NodeError> {
-        let advice = self.deps.attestor.advice();
-        let trouble = format!("{}; {advice}", with_causes(failure));
+        let advice = self.advice(failure);
+        let trouble = match advice {
+            Some(advice) => format!("{}; {advice}", with_causes(failure)),
+            None => with_causes(failure),
+        };
         match failure.verdict() {
             Verdict::Retry(after) => {
                 let wait = self.wait(after);
-                let error = failure as &dyn Error;
-                warn!(error, retry_in = ?wait, "node attestation failed");
-                self.publish(Some(with_causes(failure)));
+                warn!(error = trouble, retry_in = ?wait, "node attestation failed");
+                self.publish(Some(trouble));
                 return Ok(());
             }
             Verdict::Refused | Verdict::Banned if !self.was_agent => {
-                let why = with_causes(failure);
-                return Err(NodeError::NotAttested { why, advice: advice.to_owned() });
+                return Err(NodeError::NotAttested(trouble));
             }
             Verdict::Refused => {
-                error!(error = failure as &dyn Error, advice, "node attestation was refused");
+                error!(error = trouble, "node attestation was refused");
                 if self.standing == Standing::Attested {
                     self.standing = Standing::Refused(Denial::MustReattest);
                 }
@@ -164,6 +170,15 @@ impl Node {
         self.wait_for_help();
         self.publish(Some(trouble));
         Ok(())
+    }
+
+    /// What would help, if that is known.
+    fn advice(&self, failure: &AttestFailure) -> Option<&'static str> {
+        match failure.verdict() {
+            _ if failure.is_distrust() => Some(TRUST_ADVICE),
+            Verdict::Retry(_) => None,
+            Verdict::Refused | Verdict::Banned => Some(self.deps.attestor.advice()),
+        }
     }
 
     async fn renew(&mut self) -> Result<(), NodeError> {
@@ -367,15 +382,4 @@ impl Node {
     fn wait_for_help(&mut self) {
         self.retry_at = self.deps.clock.now() + self.appeal.wait(random_fraction());
     }
-}
-
-/// An error and all that led to it, in one line.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -205,7 +205,9 @@ impl World {
 
 impl Running {
     async fn until(&mut self, standing: Standing) -> NodeStatus {
-        self.status.wait_for(|status| status.standing == standing).await.unwrap().clone()
+        let there = self.status.wait_for(|status| status.standing == standing);
+        let a_month = Duration::from_secs(30 * 24 * 3_600);
+        tokio::time::timeout(a_month, there).await.unwrap().unwrap().clone()
     }
 
     fn presents(&self) -> bool {
@@ -336,5 +338,17 @@ async fn a_clock_that_is_set_forward_expires_the_svid() {
     let started = tokio::time::Instant::now();
     node.until(Standing::Expired).await;
     assert!(started.elapsed() <= Duration::from_secs(31));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_not_believed_is_no_matter_of_tokens() {
+    let world = World::new(false);
+    world.fails([ServerError::Untrusted("no path".into())]);
+    let mut node = world.start();
+    node.status.changed().await.unwrap();
+    let trouble = node.status.borrow().trouble.clone().unwrap();
+    assert!(trouble.contains("trust_bundle") && !trouble.contains("ask somebody"), "{trouble}");
+    node.until(Standing::Attested).await;
     node.stop().await;
 }

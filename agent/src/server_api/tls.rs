@@ -1,7 +1,6 @@
 //! Connections over TCP and TLS, with the server's SPIFFE ID checked.
 
-use std::error::Error;
-
+use steeple::telemetry::with_causes;
 use steeple::tls::{Connector, ConnectorError};
 
 use super::dial::{Dial, DialError, Stream};
@@ -23,20 +22,11 @@ impl Dial for TlsDial {
 fn dial_error(error: &ConnectorError) -> DialError {
     let text = with_causes(error);
     match error {
-        ConnectorError::Peer(_) => DialError::Untrusted(text),
+        // That it is not trusted, the caller says.
+        ConnectorError::Peer(cause) => DialError::Untrusted(with_causes(cause)),
         ConnectorError::Handshake(_) | ConnectorError::Config(_) => DialError::Handshake(text),
         ConnectorError::Unreachable { .. } | ConnectorError::Address => {
             DialError::Unreachable(text)
         }
     }
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
