@@ -20,16 +20,31 @@ impl Clock for SystemClock {
     }
 }
 
-/// Sleeps until the wall clock shows `deadline`.
+/// Sleeps until the wall clock shows `deadline`, or for as long as that was away at first,
+/// whichever is over sooner. Whoever wakes looks at the clock again.
 ///
 /// A timer ignores suspend and corrections of the clock, so this sleeps in steps of at most 30 s
-/// and reads the clock after each.
+/// and reads the clock after each. A clock that is set back does not make the sleep longer.
 pub async fn sleep_until(clock: &dyn Clock, deadline: SystemTime) {
-    while let Ok(left) = deadline.duration_since(clock.now()) {
+    let started = tokio::time::Instant::now();
+    let at_first = deadline.duration_since(clock.now()).unwrap_or_default();
+    loop {
+        let left = deadline.duration_since(clock.now()).unwrap_or_default();
+        let left = left.min(at_first.saturating_sub(started.elapsed()));
         if left.is_zero() {
             return;
         }
         tokio::time::sleep(left.min(Duration::from_secs(30))).await;
+    }
+}
+
+/// When a wait is over that was meant to end at `deadline`: now, if that is further away than any
+/// wait is meant to be, as it is after the clock was set back.
+#[must_use]
+pub fn end_of_wait(deadline: SystemTime, longest: Duration, now: SystemTime) -> SystemTime {
+    match deadline.duration_since(now) {
+        Ok(left) if left > longest => now,
+        Ok(_) | Err(_) => deadline,
     }
 }
 
@@ -94,5 +109,26 @@ mod tests {
         };
         tokio::join!(sleep_until(&*clock, from_unix_seconds(80_000)), set);
         assert_eq!(started.elapsed(), Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_was_set_back_makes_no_sleep_longer() {
+        let clock = std::sync::Arc::new(TokioClock::new(from_unix_seconds(90_000)));
+        let setter = clock.clone();
+        let started = tokio::time::Instant::now();
+        let set = async move {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            setter.set(from_unix_seconds(1_000));
+        };
+        tokio::join!(sleep_until(&*clock, from_unix_seconds(90_100)), set);
+        assert_eq!(started.elapsed(), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn a_wait_that_is_longer_than_any_is_over() {
+        let (at, longest) = (from_unix_seconds, Duration::from_secs(60));
+        assert_eq!(end_of_wait(at(160), longest, at(100)), at(160));
+        assert_eq!(end_of_wait(at(161), longest, at(100)), at(100));
+        assert_eq!(end_of_wait(at(90), longest, at(100)), at(90));
     }
 }

@@ -27,6 +27,9 @@ pub mod tls;
 /// The longest answer in bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
+/// How long a server may ask to be left alone.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
+
 /// The entries that are known already, by their names.
 pub type KnownEntries = BTreeMap<EntryId, Arc<Entry>>;
 

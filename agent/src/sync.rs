@@ -112,11 +112,12 @@ impl Sync {
         }
         loop {
             let clock = Arc::clone(&self.deps.clock);
+            let next = clock::end_of_wait(self.next, self.pace.longest(), clock.now());
             tokio::select! {
                 () = stop.cancelled() => return,
                 Ok(()) = self.deps.node.changed() => self.node_changed(),
                 () = self.deps.refresh.notified() => self.hasten(),
-                () = clock::sleep_until(&*clock, self.next) => {
+                () = clock::sleep_until(&*clock, next) => {
                     let mut node = self.deps.node.clone();
                     tokio::select! {
                         () = stop.cancelled() => return,

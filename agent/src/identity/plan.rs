@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use steeple::backoff::Backoff;
+use steeple::clock::end_of_wait;
 use steeple::entry::EntryId;
 
 use super::{Holdings, Snapshot};
@@ -55,7 +56,11 @@ impl Wanted {
 
     /// Whether a mint was tried, failed, and is not to be tried again yet.
     pub(super) fn is_waiting(&self, now: SystemTime) -> bool {
-        self.retry_at.is_some_and(|retry_at| now < retry_at)
+        self.retry_at(now).is_some_and(|retry_at| now < retry_at)
+    }
+
+    fn retry_at(&self, now: SystemTime) -> Option<SystemTime> {
+        self.retry_at.map(|retry_at| end_of_wait(retry_at, MAX_RETRY, now))
     }
 }
 
@@ -87,7 +92,7 @@ pub(super) fn plan(
             }
         });
         if !wanted.in_flight {
-            let due = wanted.retry_at.map_or(due, |retry_at| due.max(retry_at));
+            let due = wanted.retry_at(now).map_or(due, |retry_at| due.max(retry_at));
             if due <= now { plan.mint.push(id.clone()) } else { wake_at(&mut plan.wake, due) }
         }
         // Also while a mint is under way: an expired credential is never served.

@@ -159,6 +159,19 @@ async fn a_failed_mint_is_answered_at_once_until_it_is_due_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_back_puts_off_no_mint() {
+    let node = Node::new(vec![web()]).await;
+    let right = node.clock.now();
+    node.clock.set(right + TTL * 10);
+    *node.server.away.lock().unwrap() = true;
+    assert!(node.x509().await.is_err());
+    node.clock.set(right);
+    *node.server.away.lock().unwrap() = false;
+    node.pass(Duration::from_secs(2)).await;
+    assert!(node.held().is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_mints_share_a_call() {
     let entries = (0..300).map(|n| entry(&format!("e{n}"), n, &["u:1"])).collect();
     let node = Node::new(entries).await;

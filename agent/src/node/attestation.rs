@@ -144,7 +144,15 @@ impl AttestFailure {
                 matches!(error, ServerError::Untrusted(_))
             }
             Self::Trust(_) => true,
-            _ => false,
+            Self::Evidence(_)
+            | Self::Spent
+            | Self::Key(_)
+            | Self::Sign(_)
+            | Self::Attest(AttestError::Challenge(_))
+            | Self::Chain(_)
+            | Self::Material(_)
+            | Self::Peer(_)
+            | Self::OtherId(_) => false,
         }
     }
 

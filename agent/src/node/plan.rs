@@ -2,8 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
+use steeple::clock::end_of_wait;
+
 use crate::server_api::node_api::AttestError;
-use crate::server_api::{Denial, ServerError};
+use crate::server_api::{Denial, MAX_RETRY_AFTER, ServerError};
 
 /// How far renewals of many agents are spread around half of an SVID's life.
 const SPREAD: f64 = 0.1;
@@ -87,12 +89,13 @@ pub fn next(situation: &Situation, now: SystemTime) -> Next {
             None => Next::Attest,
         },
     };
-    if now >= situation.retry_at {
+    let retry_at = end_of_wait(situation.retry_at, MAX_RETRY_AFTER, now);
+    if now >= retry_at {
         return due;
     }
     // The SVID may expire before that; a second later it is no longer valid.
     let expired_at = situation.svid.map(|term| term.not_after + Duration::from_secs(1));
-    Next::Wait(expired_at.map_or(situation.retry_at, |at| at.min(situation.retry_at)))
+    Next::Wait(expired_at.map_or(retry_at, |at| at.min(retry_at)))
 }
 
 /// When an SVID is to be renewed: at half of its life, give or take a tenth of that. `random` is
@@ -177,6 +180,17 @@ mod tests {
         check(attested(300), 120, Next::Wait(at(201)));
         check(attested(0), 200, Next::Renew);
         check(attested(300), 201, Next::Expire);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_puts_off_no_retry() {
+        let term = Some(Term { renew_at: at(10_000), not_after: at(20_000) });
+        let attested =
+            |retry_at| Situation { svid: term, ..situation(Standing::Attested, retry_at) };
+        check(attested(10_700), 10_100, Next::Wait(at(10_700)));
+        check(attested(10_701), 10_100, Next::Renew);
+        let unattested = Situation { svid: None, ..situation(Standing::Unattested, 40_000) };
+        check(unattested, 100, Next::Attest);
     }
 
     #[test]

@@ -122,6 +122,9 @@ impl Node {
     }
 
     async fn attest(&mut self) -> Result<(), NodeError> {
+        if self.is_agent_again() {
+            return Ok(());
+        }
         let attestation = self.attestation();
         match attestation.attest(&self.saved).await {
             Ok((saved, bundle)) => {
@@ -170,6 +173,18 @@ impl Node {
         self.wait_for_help();
         self.publish(Some(trouble));
         Ok(())
+    }
+
+    /// Takes up the SVID that had expired, if the clock no longer says so.
+    fn is_agent_again(&mut self) -> bool {
+        let now = self.deps.clock.now();
+        let expired = self.saved.identity.clone().filter(|_| self.term.is_none());
+        let Some(identity) = expired.filter(|identity| now <= identity.svid.not_after()) else {
+            return false;
+        };
+        warn!("the clock was set back, and the agent's SVID is valid again");
+        self.become_agent(&identity);
+        true
     }
 
     /// What would help, if that is known.

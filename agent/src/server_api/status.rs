@@ -10,10 +10,7 @@ use steeple_proto::spire::api::types::{PermissionDeniedDetails, Status as ItemSt
 use tonic::{Code, Status, TimeoutExpired};
 
 use super::dial::DialError;
-use super::{Denial, MintRefusal, ServerError};
-
-/// How long a server may ask to be left alone.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
+use super::{Denial, MAX_RETRY_AFTER, MintRefusal, ServerError};
 
 /// How much of somebody else's message is kept.
 const MAX_MESSAGE: usize = 400;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::server_api::ServerError;
+use crate::server_api::{MAX_RETRY_AFTER, ServerError};
 
 /// How much longer each wait is than the one before, while the server fails.
 const GROWTH: f64 = 1.5;
@@ -61,6 +61,11 @@ impl Pace {
             | ServerError::Failed(_)
             | ServerError::Answer(_) => wait,
         }
+    }
+
+    /// No wait is longer than this.
+    pub(super) fn longest(&self) -> Duration {
+        MAX_WAIT.max(self.interval).mul_f64(1.0 + SPREAD).max(MAX_RETRY_AFTER)
     }
 
     /// When to ask if somebody would like it sooner than `next`. A server that fails is not asked

@@ -254,6 +254,26 @@ async fn what_is_known_stays_while_the_server_is_away_for_days() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_does_not_put_off_the_next_sync() {
+    let world = World::new();
+    let mut sync = world.start();
+    sync.next().await;
+    seconds(2).await;
+    world.clock.set(world.clock.now() - Duration::from_secs(36_000));
+    world.entries(&[("e1", &[])]);
+    seconds(6).await;
+    assert_eq!(sync.seen(), view(&["e1"], &["td"]));
+    seconds(1).await;
+    world.clock.set(world.clock.now() - Duration::from_secs(36_000));
+    // What wakes the task is no reason to begin a wait of hours.
+    world.node.send_modify(|node| node.trouble = Some("no renewal yet".into()));
+    world.entries(&[]);
+    seconds(6).await;
+    assert_eq!(sync.seen(), view(&[], &["td"]));
+    sync.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_is_no_agent_yet_asks_nothing() {
     let world = World::new();
     world.is(Standing::Unattested);
