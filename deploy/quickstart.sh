@@ -117,6 +117,18 @@ socket_path = "$dir/agent/api.sock"
 # What is registered here is known to the agent a second later, rather than five.
 sync_interval = "1s"
 TOML
+# Where the engine is not at the usual place, as a rootless one, the agent is told so.
+case "${DOCKER_HOST-}" in
+    unix://*)
+        cat >> "$dir/agent.toml" <<TOML
+[[workload_attestor]]
+type = "unix"
+[[workload_attestor]]
+type = "docker"
+socket_path = "${DOCKER_HOST#unix://}"
+TOML
+        ;;
+esac
 steeple-agent run --config "$dir/agent.toml" 2> "$dir/agent.log" &
 agent_pid=$!
 until_it_is steeple-agent healthcheck
@@ -168,7 +180,7 @@ container_image() {
         mkdir -p "$root$(dirname "$library")"
         cp -L "$library" "$root$library"
     done
-    image=steeple-quickstart-${dir##*.}
+    image=steeple-quickstart-$$
     tar -C "$root" -c . | docker import - "$image" >/dev/null
 }
 if ! command -v docker >/dev/null || ! docker version >/dev/null 2>&1; then

@@ -16,7 +16,7 @@ pub struct Selector {
 }
 
 /// Selectors in order, each once.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Default, Eq, Hash, PartialEq)]
 pub struct SelectorSet(Arc<[Selector]>);
 
 /// Why a text is not a selector.
@@ -96,6 +96,12 @@ impl fmt::Display for Selector {
 impl fmt::Debug for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for SelectorSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
