@@ -23,4 +23,5 @@ pub mod selector;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
+pub mod turns;
 pub mod x509;

@@ -177,7 +177,7 @@ impl Unix {
 
 async fn digest(digests: &Digests, peer: &Peer, executable: Executable, found: &mut Findings) {
     let pid = peer.pid();
-    match tokio::time::timeout(DIGEST_PATIENCE, digests.of(executable)).await {
+    match tokio::time::timeout(DIGEST_PATIENCE, digests.of(peer.uid(), executable)).await {
         Ok(Ok(digest)) => push(found, "sha256", digest),
         Ok(Err(error @ (DigestError::Changed | DigestError::Broken | DigestError::Read(_)))) => {
             warn!(pid, %error, "an executable was not hashed");

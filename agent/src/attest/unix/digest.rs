@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::digest::{Context, SHA256};
 use rustix::io::Errno;
 use steeple::clock::Clock;
+use steeple::turns::Turns;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
@@ -17,7 +18,11 @@ use crate::peer::PeerError;
 use crate::peer::image::{Executable, FileStamp};
 
 /// How many files are hashed at once.
-const HASHINGS: usize = 4;
+pub const HASHINGS: usize = 4;
+
+/// How many of one user's processes are waited for at once, so that one who runs many large files
+/// does not keep those of others from being hashed.
+const HASHINGS_OF_USER: usize = HASHINGS / 2;
 
 /// The most digests that are remembered.
 const MAX_DIGESTS: usize = 1024;
@@ -65,6 +70,7 @@ pub struct Digests {
     clock: Arc<dyn Clock>,
     slots: Arc<Mutex<HashMap<FileStamp, Slot>>>,
     hashings: Arc<Semaphore>,
+    turns: Turns,
 }
 
 #[derive(Clone, Debug)]
@@ -90,11 +96,13 @@ impl Digests {
     #[must_use]
     pub fn new(limit: SizeLimit, clock: Arc<dyn Clock>) -> Self {
         let hashings = Arc::new(Semaphore::new(HASHINGS));
-        Self { limit, clock, slots: Arc::default(), hashings }
+        let turns = Turns::new(HASHINGS_OF_USER);
+        Self { limit, clock, slots: Arc::default(), hashings, turns }
     }
 
-    /// The digest of an executable. May be dropped while it waits: hashing goes on.
-    pub async fn of(&self, executable: Executable) -> Result<Digest, DigestError> {
+    /// The digest of the executable of one of this user's processes. May be dropped while it waits:
+    /// hashing goes on.
+    pub async fn of(&self, user: u32, executable: Executable) -> Result<Digest, DigestError> {
         let stamp = executable.stamp();
         if self.limit.0.is_some_and(|limit| stamp.size > limit) {
             return Err(DigestError::TooLarge(stamp.size));
@@ -103,11 +111,12 @@ impl Digests {
         match slot {
             Some(Slot::Known(digest)) => Ok(digest),
             Some(Slot::Hashing(outcome)) => wait(outcome).await,
-            None => self.begin(executable).await,
+            None => self.begin(user, executable).await,
         }
     }
 
-    async fn begin(&self, executable: Executable) -> Result<Digest, DigestError> {
+    async fn begin(&self, user: u32, executable: Executable) -> Result<Digest, DigestError> {
+        let turn = self.turns.take(user).await;
         let Ok(permit) = self.hashings.clone().acquire_owned().await else {
             return Err(DigestError::Broken);
         };
@@ -115,7 +124,7 @@ impl Digests {
         let (done, outcome) = watch::channel(None);
         // Another may have begun in the meantime.
         if let Some(slot) = self.claim(stamp, outcome.clone()) {
-            drop(permit);
+            drop((permit, turn));
             return match slot {
                 Slot::Known(digest) => Ok(digest),
                 Slot::Hashing(outcome) => wait(outcome).await,
@@ -125,7 +134,7 @@ impl Digests {
         let hashing = Hashing { executable, settled, slots: Arc::downgrade(&self.slots), done };
         tokio::task::spawn_blocking(move || {
             hashing.run();
-            drop(permit);
+            drop((permit, turn));
         });
         wait(outcome).await
     }

@@ -20,7 +20,7 @@ const FRESH: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many lookups run at once, those included that nobody waits for any more.
-const LOOKUPS: usize = 4;
+pub const LOOKUPS: usize = 4;
 
 /// The most names that are remembered.
 const MAX_NAMES: usize = 4096;

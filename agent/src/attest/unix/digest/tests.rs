@@ -16,7 +16,7 @@ fn digests(limit: i64, age: Duration) -> Digests {
 }
 
 async fn digest(digests: &Digests, path: &Path) -> Result<Digest, DigestError> {
-    digests.of(Executable::of_path(path)).await
+    digests.of(0, Executable::of_path(path)).await
 }
 
 fn file(content: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
@@ -80,7 +80,7 @@ async fn a_file_that_changes_under_the_reader_has_no_digest() {
     let digests = digests(0, Duration::from_secs(60));
     let executable = Executable::of_path(&path);
     fs::write(&path, b"longer").unwrap();
-    assert_eq!(digests.of(executable).await, Err(DigestError::Changed));
+    assert_eq!(digests.of(0, executable).await, Err(DigestError::Changed));
 }
 
 #[tokio::test]
@@ -126,4 +126,17 @@ async fn the_number_of_digests_is_bounded() {
         digest(&digests, &path).await.unwrap();
     }
     assert!(lock(&digests.slots).len() <= MAX_DIGESTS + 1);
+}
+
+#[tokio::test]
+async fn who_runs_many_large_files_holds_up_nobody_else() {
+    let (_directory, path) = file(b"abc");
+    let digests = digests(0, Duration::ZERO);
+    let mut held = Vec::new();
+    for _ in 0..HASHINGS_OF_USER {
+        held.push((digests.turns.take(1).await, digests.hashings.acquire().await.unwrap()));
+    }
+    let of = |user| digests.of(user, Executable::of_path(&path));
+    assert!(tokio::time::timeout(Duration::ZERO, of(1)).await.is_err());
+    assert_eq!(&*of(2).await.unwrap(), ABC);
 }
