@@ -25,12 +25,12 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, info_span, warn};
 
-use crate::attest::Attestors;
+use crate::attest::{Attestors, unix};
 use crate::config::Config;
-use crate::endpoint::limits::Limits;
+use crate::endpoint::limits::Limit;
 use crate::endpoint::{self, Endpoint};
 use crate::health::{self, HealthApi};
-use crate::identity::{self, Holders, Snapshot};
+use crate::identity::{self, Capacity, Holders, Snapshot};
 use crate::node::contact::{self, ServerContact};
 use crate::node::task::Node;
 use crate::node::{self, NodeError, NodeStatus};
@@ -42,8 +42,9 @@ use crate::workload::{self, WorkloadApi};
 /// How many threads answer requests. An agent is small, and shares its node with what it serves.
 const THREADS: usize = 2;
 
-/// How many threads read files and look up names.
-const BLOCKING_THREADS: usize = 8;
+/// How many threads read files, look up names of users and resolve that of the server. If every file
+/// system and every directory of users hangs, there are threads left to find the server.
+const BLOCKING_THREADS: usize = unix::digest::HASHINGS + unix::names::LOOKUPS + 4;
 
 /// How long tasks may take to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -74,6 +75,7 @@ struct Running {
     node: JoinHandle<Result<(), NodeError>>,
     sync: JoinHandle<()>,
     endpoint: JoinHandle<()>,
+    endpoint_ended: CancellationToken,
 }
 
 /// Runs an agent until it is told to stop.
@@ -95,9 +97,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
-    let socket = endpoint_config(&config);
+    let socket = endpoint::Config::new(config.socket_path.clone()).fit();
+    let clients = socket.limits.connections;
     let endpoint = Endpoint::bind(socket).await.context("opening the workload socket")?;
-    let mut running = start(config, endpoint)?;
+    let mut running = start(config, endpoint, clients)?;
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -106,19 +109,22 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             Ok(Ok(())) | Err(_) => Err(anyhow::anyhow!("the task of this node's SVID has ended")),
         },
         _ = &mut running.sync => Err(anyhow::anyhow!("the synchronisation has ended")),
+        () = running.endpoint_ended.cancelled() => {
+            Err(anyhow::anyhow!("the workload socket is no longer served"))
+        }
     };
     info!("stopping");
     running.stop().await;
     outcome
 }
 
-fn start(config: Config, endpoint: Endpoint) -> anyhow::Result<Running> {
+fn start(config: Config, endpoint: Endpoint, clients: Limit) -> anyhow::Result<Running> {
     let wires = Wires::new();
     let (denials, heard) = mpsc::channel(1);
     let contact = wires.contact(&config, denials).context("setting up TLS")?;
     let server = contact.server();
     let sync = wires.sync(&config, server.clone());
-    let routes = wires.routes(&config, server);
+    let routes = wires.routes(&config, server, clients);
     let channels = wires.node_channels(heard);
     let node = Node::load(
         node::Deps {
@@ -136,10 +142,16 @@ fn start(config: Config, endpoint: Endpoint) -> anyhow::Result<Running> {
     info!(socket = %endpoint.path().display(), "Starting agent APIs");
     let (tasks, stop) = (wires.tasks, wires.stop);
     let serve = endpoint.serve(routes, Peer::of, stop.clone());
+    let endpoint_ended = CancellationToken::new();
+    let ended = endpoint_ended.clone().drop_guard();
     Ok(Running {
         node: tasks.spawn(info_span!("node"), |stop| node.run(stop)),
         sync: tasks.spawn(info_span!("sync"), |stop| sync.run(stop)),
-        endpoint: tasks.spawn(info_span!("endpoint"), |_| serve),
+        endpoint: tasks.spawn(info_span!("endpoint"), |_| async move {
+            let _ended = ended;
+            serve.await;
+        }),
+        endpoint_ended,
         tasks,
         stop,
     })
@@ -206,15 +218,17 @@ impl Wires {
         }
     }
 
-    fn routes(&self, config: &Config, server: Arc<dyn ServerApi>) -> Routes {
-        let holders = Holders::new(identity::Deps {
+    fn routes(&self, config: &Config, server: Arc<dyn ServerApi>, clients: Limit) -> Routes {
+        let deps = identity::Deps {
             server,
             snapshot: self.snapshot.subscribe(),
             refresh: self.refresh.clone(),
             clock: self.clock.clone(),
             tasks: self.tasks.clone(),
             key_algorithm: config.workload_key,
-        });
+        };
+        let capacity = Capacity { all: clients.all, user: clients.user };
+        let holders = Holders::new(deps, capacity);
         let workload = WorkloadApi::new(workload::Deps {
             attestors: Attestors::of_config(&config.workload_attestors, &self.clock),
             snapshot: self.snapshot.subscribe(),
@@ -242,29 +256,6 @@ impl Running {
         if let Err(left) = self.tasks.shutdown(PATIENCE).await {
             warn!(tasks = left, "tasks that did not stop in time");
         }
-    }
-}
-
-/// The socket, with as many connections as there are descriptors for.
-fn endpoint_config(config: &Config) -> endpoint::Config {
-    let mut endpoint = endpoint::Config::new(config.socket_path.clone());
-    endpoint.limits = endpoint.limits.within(descriptors(&endpoint.limits));
-    endpoint
-}
-
-/// How many descriptors this process may have, after asking for what it could need.
-fn descriptors(limits: &Limits) -> u64 {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    let (current, most) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    let wanted = limits.descriptors().min(most);
-    if current >= wanted {
-        return current;
-    }
-    limit.current = Some(wanted);
-    match setrlimit(Resource::Nofile, limit) {
-        Ok(()) => wanted,
-        Err(_refused) => current,
     }
 }
 

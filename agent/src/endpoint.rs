@@ -67,6 +67,17 @@ impl Config {
         let (patience, grace) = (Duration::from_secs(5), Duration::from_secs(3));
         Self { path, limits: Limits::default(), patience, grace }
     }
+
+    /// The same, with no more clients than the process can have descriptors for.
+    #[must_use]
+    pub fn fit(self) -> Self {
+        let wanted = self.limits.descriptors();
+        let limits = self.limits.within(raise_descriptors(wanted));
+        if limits != self.limits {
+            warn!(wanted, connections = limits.connections.all, "limit of open files is low");
+        }
+        Self { limits, ..self }
+    }
 }
 
 /// A socket that is bound: clients can connect, and wait to be served.
@@ -120,12 +131,7 @@ impl Endpoint {
         E: Error + 'static,
     {
         let Self { config, listener, file } = self;
-        let wanted = config.limits.descriptors();
-        let limits = config.limits.within(raise_descriptors(wanted));
-        if limits != config.limits {
-            warn!(wanted, connections = limits.connections.all, "limit of open files is low");
-        }
-        let budget = Budget::new(limits);
+        let budget = Budget::new(config.limits);
         let server = Arc::new(Server::new(config, routes, stop.clone()));
         let mut connections = JoinSet::new();
         loop {

@@ -6,6 +6,7 @@
 
 mod bundles;
 mod credential;
+mod deps;
 mod holder;
 mod holders;
 mod holdings;
@@ -17,8 +18,9 @@ mod snapshot;
 
 pub use self::bundles::PreparedBundle;
 pub use self::credential::{CredentialError, X509Credential};
+pub use self::deps::Deps;
 pub use self::holder::{Holder, IdentityError};
-pub use self::holders::{Deps, Holders};
+pub use self::holders::{Capacity, Holders};
 pub use self::holdings::{Holdings, JwtToken, MintFailure};
 pub use self::snapshot::Snapshot;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::cgroup::ContainerId;
-use crate::peer::process::{Process, ProcessId};
+use crate::peer::process::{Life, Process, ProcessId};
 use crate::peer::{Peer, PeerError};
 
 /// Which instance of a workload. Another run has another, even of the same container or with the
@@ -25,8 +25,9 @@ pub enum InstanceId {
 #[derive(Clone, Debug)]
 pub struct Instance {
     id: InstanceId,
-    /// The process that the instance lives and dies with.
-    life: Process,
+    /// Of the process that the instance lives and dies with.
+    life: Life,
+    user: Option<u32>,
 }
 
 /// That a process is in a container, and what that rests on.
@@ -42,17 +43,33 @@ impl Instance {
     /// The instance that this process is, or is part of.
     pub(super) fn of(peer: &Peer, residence: Option<&Residence>) -> Self {
         match residence {
-            None => {
-                Self { id: InstanceId::Process(peer.process_id()), life: peer.process().clone() }
-            }
+            None => Self {
+                id: InstanceId::Process(peer.process_id()),
+                life: peer.process().life().clone(),
+                user: Some(peer.uid()),
+            },
             Some(residence) => Self {
                 id: InstanceId::Container {
                     id: residence.container.clone(),
                     init: residence.init.id(),
                 },
-                life: residence.init.clone(),
+                life: residence.init.life().clone(),
+                user: None,
             },
         }
+    }
+
+    /// A process of this user, for tests of what instances hold.
+    #[cfg(test)]
+    pub(crate) fn of_process(process: &Process, user: u32) -> Self {
+        let id = InstanceId::Process(process.id());
+        Self { id, life: process.life().clone(), user: Some(user) }
+    }
+
+    /// Whose process this is; `None` for a container, which is not of one user.
+    #[must_use]
+    pub fn user(&self) -> Option<u32> {
+        self.user
     }
 
     /// Which instance this is.

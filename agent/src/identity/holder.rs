@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use steeple::entry::Entry;
+use steeple::selector::SelectorSet;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -21,8 +22,12 @@ pub struct Holder {
 
 /// What a holder is asked for.
 pub(super) enum Ask {
-    /// Hold X.509-SVIDs for these entries.
-    X509 { entries: Vec<Arc<Entry>>, reply: oneshot::Sender<Result<(), MintFailure>> },
+    /// Hold X.509-SVIDs for these entries, for who has these selectors.
+    X509 {
+        entries: Vec<Arc<Entry>>,
+        selectors: SelectorSet,
+        reply: oneshot::Sender<Result<(), MintFailure>>,
+    },
     /// Hold a JWT-SVID.
     Jwt { key: TokenKey, reply: oneshot::Sender<Result<JwtToken, MintFailure>> },
 }
@@ -33,23 +38,28 @@ pub enum IdentityError {
     /// The instance has ended.
     #[error("the workload has ended")]
     Ended,
+    /// So many processes of this user, or of all, hold SVIDs that there is no room for another.
+    #[error("too many processes hold SVIDs at the moment")]
+    TooMany,
     /// Something could not be minted.
     #[error(transparent)]
     Mint(#[from] MintFailure),
 }
 
 impl Holder {
-    /// The X.509-SVIDs for `entries`, in their order. Mints what is missing.
+    /// The X.509-SVIDs for `entries`, in their order. Mints what is missing, and renews it for as
+    /// long as the entries are for who has these selectors.
     pub async fn x509(
         &self,
         entries: &[Arc<Entry>],
+        selectors: &SelectorSet,
         now: SystemTime,
     ) -> Result<Vec<Arc<X509Credential>>, IdentityError> {
         if let Some(held) = self.held(entries, now) {
             return Ok(held);
         }
         let (reply, answer) = oneshot::channel();
-        let ask = Ask::X509 { entries: entries.to_vec(), reply };
+        let ask = Ask::X509 { entries: entries.to_vec(), selectors: selectors.clone(), reply };
         self.asks.send(ask).await.or(Err(IdentityError::Ended))?;
         answer.await.or(Err(IdentityError::Ended))??;
         self.held(entries, now).ok_or(IdentityError::Ended)

@@ -1,40 +1,35 @@
 //! The holders of all instances of this node.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use steeple::clock::Clock;
-use steeple::keys::KeyAlgorithm;
-use steeple::tasks::Tasks;
-use tokio::sync::{Notify, mpsc, watch};
-use tracing::{debug, info_span};
+use steeple::turns::Turns;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info_span, warn};
 
-use super::holder::Holder;
+use super::deps::Deps;
+use super::holder::{Holder, IdentityError};
+use super::holdings::Holdings;
 use super::mint::Mint;
 use super::minter::Minter;
 use super::owner::Owner;
-use super::{Holdings, Snapshot};
 use crate::attest::instance::{Instance, InstanceId};
-use crate::server_api::ServerApi;
 
 /// How many asks of one holder may wait.
 const MAX_ASKS: usize = 64;
 
-/// Whom holders work with.
-#[derive(Clone, Debug)]
-pub struct Deps {
-    /// Who signs.
-    pub server: Arc<dyn ServerApi>,
-    /// What the server says of this node; `None` until the first synchronisation.
-    pub snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
-    /// Asks for a synchronisation before it is due.
-    pub refresh: Arc<Notify>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Where they run.
-    pub tasks: Tasks,
-    /// What keys workloads get.
-    pub key_algorithm: KeyAlgorithm,
+/// How many JWT-SVIDs one user's processes may have minted at a time. The server signs these one by
+/// one, for all users of this node over one connection.
+const JWTS_AT_ONCE: usize = 16;
+
+/// How many instances may hold credentials.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Capacity {
+    /// In all.
+    pub all: usize,
+    /// Processes of one user. Each costs a descriptor for as long as it lives, whether it is
+    /// connected or not.
+    pub user: usize,
 }
 
 /// One holder for each instance that has asked for something. Clones are the same holders.
@@ -42,48 +37,109 @@ pub struct Deps {
 pub struct Holders {
     deps: Deps,
     minter: Minter,
-    live: Arc<Mutex<HashMap<InstanceId, Holder>>>,
+    jwt_turns: Turns,
+    capacity: Capacity,
+    live: Arc<Mutex<Live>>,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    holders: HashMap<InstanceId, Holder>,
+    of_user: HashMap<u32, usize>,
 }
 
 impl Holders {
     /// None yet.
     #[must_use]
-    pub fn new(deps: Deps) -> Self {
+    pub fn new(deps: Deps, capacity: Capacity) -> Self {
         let minter = Minter::start(deps.server.clone(), deps.key_algorithm, &deps.tasks);
-        Self { deps, minter, live: Arc::default() }
+        let (jwt_turns, live) = (Turns::new(JWTS_AT_ONCE), Arc::default());
+        Self { deps, minter, jwt_turns, capacity, live }
     }
 
     /// The holder of this instance. It comes into being with the first call.
-    #[must_use]
-    pub fn of(&self, instance: &Instance) -> Holder {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(holder) = live.get(instance.id()) {
-            return holder.clone();
+    ///
+    /// # Errors
+    /// [`IdentityError::TooMany`] if there are as many as there may be.
+    pub fn of(&self, instance: &Instance) -> Result<Holder, IdentityError> {
+        let mut live = lock(&self.live);
+        match live.holders.get(instance.id()) {
+            Some(holder) if !holder.has_ended() => return Ok(holder.clone()),
+            // Its task has panicked, or is just being cleaned up after.
+            Some(_) => live.remove(instance),
+            None => {}
+        }
+        if !live.has_room(instance, self.capacity) {
+            warn!(id = %instance.id(), "too many processes hold SVIDs");
+            return Err(IdentityError::TooMany);
         }
         let holder = self.start(instance.clone());
-        live.insert(instance.id().clone(), holder.clone());
-        holder
+        live.insert(instance, holder.clone());
+        Ok(holder)
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.live).holders.len()
+    }
+
+    /// Leaves a holder behind whose task is gone, as a panic would.
+    #[cfg(test)]
+    pub(super) fn break_off(&self, instance: &Instance) {
+        if let Some(holder) = lock(&self.live).holders.get_mut(instance.id()) {
+            holder.asks = mpsc::channel(1).0;
+        }
     }
 
     fn start(&self, instance: Instance) -> Holder {
         let (asks, asked) = mpsc::channel(MAX_ASKS);
         let (published, holdings) = watch::channel(Arc::new(Holdings::default()));
-        let mint = Mint::new(self.deps.clone(), self.minter.clone());
+        let turns = instance.user().map(|user| (self.jwt_turns.clone(), user));
+        let mint = Mint::new(self.deps.clone(), self.minter.clone(), turns);
         let owner = Owner::new(self.deps.clone(), mint, published);
         let live = self.live.clone();
         let span = info_span!("instance", id = %instance.id());
-        self.deps.tasks.spawn(span, |stop| async move {
+        let _task = self.deps.tasks.spawn(span, |stop| async move {
             owner.run(instance.clone(), asked, stop).await;
-            // No other instance ever has this ID, so whoever is found there is this one.
-            live.lock().unwrap_or_else(PoisonError::into_inner).remove(instance.id());
+            let mut live = lock(&live);
+            // Another may have taken its place between the two.
+            if live.holders.get(instance.id()).is_some_and(Holder::has_ended) {
+                live.remove(&instance);
+            }
             debug!("the instance has ended");
         });
         Holder { asks, holdings }
     }
+}
+
+impl Live {
+    fn has_room(&self, instance: &Instance, capacity: Capacity) -> bool {
+        let own = instance.user().and_then(|user| self.of_user.get(&user));
+        self.holders.len() < capacity.all && own.is_none_or(|count| *count < capacity.user)
+    }
+
+    fn insert(&mut self, instance: &Instance, holder: Holder) {
+        self.holders.insert(instance.id().clone(), holder);
+        if let Some(user) = instance.user() {
+            *self.of_user.entry(user).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, instance: &Instance) {
+        let gone = self.holders.remove(instance.id());
+        let Some(user) = instance.user().filter(|_| gone.is_some()) else {
+            return;
+        };
+        if let Some(count) = self.of_user.get_mut(&user) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_user.remove(&user);
+            }
+        }
+    }
+}
+
+fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
+    live.lock().unwrap_or_else(PoisonError::into_inner)
 }

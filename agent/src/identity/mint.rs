@@ -8,11 +8,12 @@ use steeple::clock::from_unix_seconds;
 use steeple::entry::Entry;
 use steeple::jwt::verify::{Expected, JwtError, verify};
 use steeple::keys::PrivateKey;
+use steeple::turns::Turns;
 use tokio::time::timeout;
 use tracing::error;
 
 use super::credential::renew_at;
-use super::holders::Deps;
+use super::deps::Deps;
 use super::minter::{self, Minter};
 use super::{CredentialError, JwtToken, MintFailure, PreparedBundle, Snapshot, X509Credential};
 use crate::server_api::{Minted, MintedJwt};
@@ -25,11 +26,13 @@ const BUNDLE_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Mint {
     deps: Deps,
     minter: Minter,
+    /// The turns of the instance's user; a container is not of one user.
+    turns: Option<(Turns, u32)>,
 }
 
 impl Mint {
-    pub(super) fn new(deps: Deps, minter: Minter) -> Self {
-        Self { deps, minter }
+    pub(super) fn new(deps: Deps, minter: Minter, turns: Option<(Turns, u32)>) -> Self {
+        Self { deps, minter, turns }
     }
 
     /// A new key and the SVID that the server signed for it, checked against both, the entry and
@@ -46,7 +49,12 @@ impl Mint {
         entry: &Entry,
         audience: &[String],
     ) -> Result<JwtToken, MintFailure> {
+        let turn = match &self.turns {
+            Some((turns, user)) => Some(turns.take(*user).await),
+            None => None,
+        };
         let minted = minter::jwt(&*self.deps.server, &entry.id, audience).await?;
+        drop(turn);
         let minted = Arc::new(minted);
         self.with_bundle(|bundle| self.check_jwt(entry, audience, &minted, bundle)).await
     }

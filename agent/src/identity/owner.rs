@@ -13,16 +13,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::deps::Deps;
 use super::holder::Ask;
-use super::holders::Deps;
 use super::holdings::TokenKey;
 use super::mint::Mint;
-use super::plan::{Asked, plan};
+use super::plan::{Asked, Wanted, plan};
 use super::{Holdings, JwtToken, MintFailure, Snapshot, X509Credential};
 use crate::attest::instance::Instance;
 
 /// The most tokens an instance holds at a time; beyond that the one that expires first goes.
 const MAX_TOKENS: usize = 256;
+
+/// How much is minted at a time before further asks have to wait.
+const MAX_UNDER_WAY: usize = 32;
 
 /// How long to sleep where nothing is due.
 const IDLE: Duration = Duration::from_secs(3_600);
@@ -86,7 +89,7 @@ impl Owner {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = instance.ended() => return,
-                ask = asks.recv() => match ask {
+                ask = asks.recv(), if self.under_way.len() < MAX_UNDER_WAY => match ask {
                     Some(ask) => self.take(ask),
                     None => return,
                 },
@@ -99,10 +102,12 @@ impl Owner {
 
     fn take(&mut self, ask: Ask) {
         match ask {
-            Ask::X509 { entries, reply } => {
+            Ask::X509 { entries, selectors, reply } => {
                 let entries: Vec<_> = entries.iter().map(|entry| entry.id.clone()).collect();
                 for id in &entries {
-                    self.asked.entry(id.clone()).or_default();
+                    let new = || Wanted::new(selectors.clone());
+                    let wanted = self.asked.entry(id.clone()).or_insert_with(new);
+                    wanted.asked_by(selectors.clone());
                 }
                 self.waiting.push(Waiting { entries, reply });
             }

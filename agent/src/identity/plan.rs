@@ -1,11 +1,13 @@
 //! Decides what an instance mints, keeps and drops; performs no I/O.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use steeple::backoff::Backoff;
 use steeple::clock::end_of_wait;
-use steeple::entry::EntryId;
+use steeple::entry::{Entry, EntryId};
+use steeple::selector::SelectorSet;
 
 use super::{Holdings, Snapshot};
 
@@ -19,6 +21,8 @@ pub(super) type Asked = BTreeMap<EntryId, Wanted>;
 /// How far an X.509-SVID that was asked for has come.
 #[derive(Debug)]
 pub(super) struct Wanted {
+    /// What whoever asked was known to be. The entry may be for others by now.
+    selectors: SelectorSet,
     pub(super) in_flight: bool,
     backoff: Backoff,
     retry_at: Option<SystemTime>,
@@ -29,24 +33,29 @@ pub(super) struct Wanted {
 pub(super) struct Plan {
     /// Entries to mint for.
     pub(super) mint: Vec<EntryId>,
-    /// Entries whose credential is to be wiped: the entry is gone, gives another identity, or the
-    /// credential has expired.
+    /// Entries whose credential is to be wiped: the entry is gone or for others, gives another
+    /// identity, or the credential has expired.
     pub(super) wipe: Vec<EntryId>,
-    /// Entries that are no longer asked for, as they are gone.
+    /// Entries that are no longer asked for, as they are gone or for others.
     pub(super) forget: Vec<EntryId>,
     /// When to look again, if nothing happens before.
     pub(super) wake: Option<SystemTime>,
 }
 
-impl Default for Wanted {
-    fn default() -> Self {
-        Self { in_flight: false, backoff: Backoff::new(FIRST_RETRY, MAX_RETRY), retry_at: None }
-    }
-}
-
 impl Wanted {
+    /// Asked for by whoever has these selectors.
+    pub(super) fn new(selectors: SelectorSet) -> Self {
+        let backoff = Backoff::new(FIRST_RETRY, MAX_RETRY);
+        Self { selectors, in_flight: false, backoff, retry_at: None }
+    }
+
+    /// Asked for again.
+    pub(super) fn asked_by(&mut self, selectors: SelectorSet) {
+        self.selectors = selectors;
+    }
+
     pub(super) fn succeeded(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.selectors.clone());
     }
 
     pub(super) fn failed(&mut self, now: SystemTime, random: f64) {
@@ -74,7 +83,9 @@ pub(super) fn plan(
     let mut plan = Plan::default();
     for (id, wanted) in asked {
         let held = holdings.x509.get(id);
-        let Some(entry) = snapshot.entry(id) else {
+        let is_theirs =
+            |entry: &&Arc<Entry>| entry.content.selectors.is_subset_of(&wanted.selectors);
+        let Some(entry) = snapshot.entry(id).filter(is_theirs) else {
             plan.forget.push(id.clone());
             plan.wipe.extend(held.map(|_| id.clone()));
             continue;

@@ -15,6 +15,7 @@ pub(crate) use super::snapshot::tests::entry;
 use super::*;
 use crate::server_api::ServerError;
 
+mod bounds;
 pub(crate) mod node;
 
 fn web() -> Entry {
@@ -85,7 +86,7 @@ async fn a_clock_that_was_set_forward_expires_what_is_held() {
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_goes_takes_its_credentials_along() {
     let node = Node::new(vec![web()]).await;
-    let holder = node.holders.of(&node.instance);
+    let holder = node.holders.of(&node.instance).unwrap();
     node.x509().await.unwrap();
     node.jwt(&["a"]).await.unwrap();
     let mut watch = holder.watch();
@@ -107,6 +108,18 @@ async fn a_changed_entry_is_minted_for_anew() {
     assert!(node.held().is_none(), "the old identity is not served any more");
     let held = node.x509().await.unwrap();
     assert_eq!(held[0].svid().spiffe_id().as_str(), "spiffe://td/other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_for_others_now_takes_its_credentials_along() {
+    let node = Node::new(vec![web()]).await;
+    node.x509().await.unwrap();
+    let mut changed = entry("web", 0, &["u:2"]);
+    changed.revision = 1;
+    node.publish(vec![Arc::new(changed)], &node.bundle);
+    node.pass(TTL).await;
+    assert!(node.held().is_none());
+    assert_eq!(node.signed(), 1, "nothing is minted for who may not have it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,10 +35,19 @@ pub struct Process(Arc<Pinned>);
 
 struct Pinned {
     id: ProcessId,
+    life: Life,
+    directory: OwnedFd,
+}
+
+/// Whether a process has exited, and nothing else of it: one descriptor. Clones are of the same
+/// process.
+#[derive(Clone)]
+pub struct Life(Arc<Watched>);
+
+struct Watched {
     /// Before `pidfd`, so that it is taken out of the reactor before the descriptor closes.
     watch: OnceCell<AsyncFd<Arc<OwnedFd>>>,
     pidfd: Arc<OwnedFd>,
-    directory: OwnedFd,
 }
 
 impl ProcessId {
@@ -99,8 +108,8 @@ impl Process {
             return Err(PeerError::Exited);
         }
         let id = ProcessId { pid, start_time, serial: serial(pidfd.as_fd()) };
-        let watch = OnceCell::new();
-        Ok(Self(Arc::new(Pinned { id, watch, pidfd: Arc::new(pidfd), directory })))
+        let watched = Watched { watch: OnceCell::new(), pidfd: Arc::new(pidfd) };
+        Ok(Self(Arc::new(Pinned { id, life: Life(Arc::new(watched)), directory })))
     }
 
     /// Which process this is.
@@ -109,32 +118,21 @@ impl Process {
         self.0.id
     }
 
-    /// Whether any thread of the process is still there. A process that has exited and was not
-    /// waited for yet is not alive.
+    /// Whether it has exited, and when it does.
+    #[must_use]
+    pub fn life(&self) -> &Life {
+        &self.0.life
+    }
+
+    /// Whether any thread of the process is still there.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !has_exited(self.0.pidfd.as_fd())
+        self.0.life.is_alive()
     }
 
     /// Returns when the process has exited. Any number of tasks may wait.
     pub async fn exited(&self) {
-        let watch = self.0.watch.get_or_try_init(|| async { watch(self.0.pidfd.clone()) });
-        let Ok(watch) = watch.await else {
-            return self.exited_by_polling().await;
-        };
-        while self.is_alive() {
-            match watch.readable().await {
-                Ok(mut ready) => ready.clear_ready(),
-                Err(_) => return self.exited_by_polling().await,
-            }
-        }
-    }
-
-    /// The reactor takes no more descriptors; the exit must be noticed all the same.
-    async fn exited_by_polling(&self) {
-        while self.is_alive() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+        self.0.life.exited().await;
     }
 
     /// The whole of a file of `/proc/PID`, such as `status`.
@@ -162,6 +160,42 @@ impl Process {
 
     pub(super) fn directory(&self) -> BorrowedFd<'_> {
         self.0.directory.as_fd()
+    }
+}
+
+impl Life {
+    /// Whether any thread of the process is still there. A process that has exited and was not
+    /// waited for yet is not alive.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !has_exited(self.0.pidfd.as_fd())
+    }
+
+    /// Returns when the process has exited. Any number of tasks may wait.
+    pub async fn exited(&self) {
+        let watch = self.0.watch.get_or_try_init(|| async { watch(self.0.pidfd.clone()) });
+        let Ok(watch) = watch.await else {
+            return self.exited_by_polling().await;
+        };
+        while self.is_alive() {
+            match watch.readable().await {
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => return self.exited_by_polling().await,
+            }
+        }
+    }
+
+    /// The reactor takes no more descriptors; the exit must be noticed all the same.
+    async fn exited_by_polling(&self) {
+        while self.is_alive() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Life").field("is_alive", &self.is_alive()).finish()
     }
 }
 

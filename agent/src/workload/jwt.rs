@@ -78,7 +78,7 @@ pub(super) async fn fetch(
     if entries.is_empty() {
         return Err(WorkloadError::NoIdentity);
     }
-    let holder = caller.deps.holders.of(caller.attested().instance());
+    let holder = caller.deps.holders.of(caller.attested().instance())?;
     let now = caller.deps.clock.now();
     let token = async |entry: &Arc<Entry>| {
         let token = holder.jwt(entry, &wanted.audience, now).await?;

@@ -37,10 +37,14 @@ impl Svids {
         entries: &[Arc<Entry>],
     ) -> Result<Vec<Option<Arc<X509Credential>>>, WorkloadError> {
         let now = self.caller.deps.clock.now();
-        let caller = &self.caller;
-        let holder =
-            self.holder.get_or_insert_with(|| caller.deps.holders.of(caller.attested().instance()));
-        match holder.x509(entries, now).await {
+        let holder = match &self.holder {
+            Some(holder) => holder,
+            None => {
+                let holder = self.caller.deps.holders.of(self.caller.attested().instance())?;
+                self.holder.insert(holder)
+            }
+        };
+        match holder.x509(entries, self.caller.attested().selectors(), now).await {
             Ok(credentials) => Ok(credentials.into_iter().map(Some).collect()),
             Err(error @ IdentityError::Mint(MintFailure::Unavailable(_))) => {
                 let held = holder.held_x509(entries, now);

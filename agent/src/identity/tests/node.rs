@@ -11,6 +11,7 @@ use steeple::entry::{Entry, EntryId};
 use steeple::id::TrustDomain;
 use steeple::jwt::make::{Claims, JwtSigner};
 use steeple::keys::{KeyAlgorithm, PrivateKey, Signer as _};
+use steeple::selector::{Selector, SelectorSet};
 use steeple::tasks::Tasks;
 use steeple::x509::Subject;
 use steeple::x509::csr::Csr;
@@ -20,7 +21,7 @@ use tokio::sync::{Notify, watch};
 use crate::attest::Attestors;
 use crate::attest::instance::Instance;
 use crate::identity::{
-    Deps, Holders, IdentityError, JwtToken, PreparedBundle, Snapshot, X509Credential,
+    Capacity, Deps, Holders, IdentityError, JwtToken, PreparedBundle, Snapshot, X509Credential,
 };
 use crate::peer::Peer;
 use crate::server_api::{
@@ -175,14 +176,15 @@ impl Node {
         let first = Snapshot::new(own, entries, [bundle.clone()]);
         let (snapshot, seen) = watch::channel(Some(Arc::new(first)));
         let tasks = Tasks::new();
-        let holders = Holders::new(Deps {
+        let deps = Deps {
             server: server.clone(),
             snapshot: seen,
             refresh: Arc::new(Notify::new()),
             clock: clock.clone(),
             tasks: tasks.clone(),
             key_algorithm: KeyAlgorithm::EcP256,
-        });
+        };
+        let holders = Holders::new(deps, Capacity { all: 8, user: 2 });
         let (socket, _other) = tokio::net::UnixStream::pair().unwrap();
         let attested = Attestors::new(Vec::new()).attest(&Peer::of(&socket).unwrap()).await;
         let instance = attested.unwrap().instance().clone();
@@ -200,13 +202,14 @@ impl Node {
     }
 
     pub(crate) async fn x509(&self) -> Result<Vec<Arc<X509Credential>>, IdentityError> {
-        self.holders.of(&self.instance).x509(&self.entries(), self.clock.now()).await
+        let holder = self.holders.of(&self.instance)?;
+        holder.x509(&self.entries(), &selectors(&["u:1"]), self.clock.now()).await
     }
 
     pub(crate) async fn jwt(&self, audience: &[&str]) -> Result<JwtToken, IdentityError> {
         let audience: Vec<_> = audience.iter().map(ToString::to_string).collect();
         let entry = self.entries().remove(0);
-        self.holders.of(&self.instance).jwt(&entry, &audience, self.clock.now()).await
+        self.holders.of(&self.instance)?.jwt(&entry, &audience, self.clock.now()).await
     }
 
     pub(crate) fn signed(&self) -> usize {
@@ -215,7 +218,7 @@ impl Node {
 
     /// The serial of the SVID that is held without asking anybody.
     pub(crate) fn held(&self) -> Option<String> {
-        let holder = self.holders.of(&self.instance);
+        let holder = self.holders.of(&self.instance).unwrap();
         let held = holder.held_x509(&self.entries(), self.clock.now()).into_iter().flatten().next();
         held.map(|credential| credential.svid().serial().to_hex())
     }
@@ -223,4 +226,8 @@ impl Node {
     pub(crate) async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
+}
+
+pub(crate) fn selectors(texts: &[&str]) -> SelectorSet {
+    texts.iter().map(|text| text.parse::<Selector>().unwrap()).collect()
 }
