@@ -96,15 +96,22 @@ def fetch(audience):
 
 
 def report_retries():
-    """py-spiffe says nothing of errors after which it tries again; this does."""
+    """py-spiffe says nothing of a stream that ended if it tries again; this does."""
     should_retry = workload_api_client.RetryHandler.should_retry
+    after_end = WorkloadApiClient._reconnect_after_stream_end
 
-    def reporting(self, code):
+    def after_error(self, code):
         again = should_retry(self, code)
         say("lost", code=code.name, retries=again)
         return again
 
-    workload_api_client.RetryHandler.should_retry = reporting
+    def after_clean_end(cancelled, *arguments):
+        if not cancelled.is_cancelled():
+            say("lost", code="OK", retries=True)
+        return after_end(cancelled, *arguments)
+
+    workload_api_client.RetryHandler.should_retry = after_error
+    WorkloadApiClient._reconnect_after_stream_end = staticmethod(after_clean_end)
 
 
 def watch(audience):
