@@ -66,10 +66,19 @@ pub fn parse(content: &[u8]) -> Result<Vec<Membership<'_>>, CgroupError> {
 
 fn membership(line: &[u8]) -> Option<Membership<'_>> {
     let mut parts = line.splitn(3, |byte| *byte == b':');
-    let hierarchy = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+    let hierarchy = number(parts.next()?)?;
     let controllers = parts.next()?;
     let path = parts.next().filter(|path| path.starts_with(b"/"))?;
     Some(Membership { hierarchy, controllers, path })
+}
+
+/// A number as the kernel writes it: digits, of which the first is no zero that could be left out.
+fn number(digits: &[u8]) -> Option<u32> {
+    let canonical = match digits {
+        [b'0', _, ..] => false,
+        digits => digits.iter().all(u8::is_ascii_digit),
+    };
+    std::str::from_utf8(digits).ok().filter(|_| canonical)?.parse().ok()
 }
 
 /// The containers that a cgroup's path names, from the outermost to the innermost.
@@ -300,6 +309,9 @@ mod tests {
             (b":cpu:/", 1),
             (b"x::/", 1),
             (b"-1::/", 1),
+            (b"+1::/", 1),
+            (b"01::/", 1),
+            (b"00::/", 1),
             (b"99999999999::/", 1),
             (b"0::relative", 1),
             (b"0::", 1),

@@ -34,12 +34,19 @@ pub fn cgroup_roots(content: &[u8]) -> Result<Vec<Vec<u8>>, MountinfoError> {
 /// SOURCE SUPER-OPTIONS`. Fields are separated by one space; the source may be empty.
 fn mount(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let root = fields.nth(3).filter(|root| !root.is_empty())?;
+    let (_id, _parent) = (digits(fields.next()?)?, digits(fields.next()?)?);
+    let mut device = fields.next()?.splitn(2, |byte| *byte == b':');
+    let (_major, _minor) = (digits(device.next()?)?, digits(device.next()?)?);
+    let root = fields.next().filter(|root| !root.is_empty())?;
     let _point_and_options = fields.nth(1)?;
     fields.by_ref().find(|field| *field == b"-")?;
     let kind = fields.next().filter(|kind| !kind.is_empty())?;
     let _source = fields.next()?;
     Some((root, kind))
+}
+
+fn digits(field: &[u8]) -> Option<&[u8]> {
+    Some(field).filter(|field| !field.is_empty() && field.iter().all(u8::is_ascii_digit))
 }
 
 /// The kernel writes space, tab, line break and backslash as `\` and three octal digits.
@@ -103,6 +110,12 @@ mod tests {
             "1 2 0:26 /a /p rw -",
             "1 2 0:26 /a /p rw - cgroup2",
             "1 2 0:26  /p rw - cgroup2 c rw",
+            "x 2 0:26 /a /p rw - cgroup2 c rw",
+            "1 +2 0:26 /a /p rw - cgroup2 c rw",
+            "1  0:26 /a /p rw - cgroup2 c rw",
+            "1 2 026 /a /p rw - cgroup2 c rw",
+            "1 2 0: /a /p rw - cgroup2 c rw",
+            "1 2 0:2:6 /a /p rw - cgroup2 c rw",
         ] {
             check(&format!("1 2 0:1 / / rw - ext4 / rw\n{line}\n"), Err(2));
         }
