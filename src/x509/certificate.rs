@@ -71,7 +71,7 @@ impl<'a> Certificate<'a> {
         let (not_before, not_after) = (time::read(&mut validity)?, time::read(&mut validity)?);
         validity.finish()?;
         let subject = read_name(&mut reader)?;
-        let spki = reader.element()?;
+        let spki = read_spki(&mut reader)?;
         // issuerUniqueID and subjectUniqueID, which nobody writes and nothing here reads.
         reader.optional(der::context(1))?;
         reader.optional(der::context(2))?;
@@ -89,7 +89,7 @@ impl<'a> Certificate<'a> {
             not_before,
             not_after,
             subject,
-            spki: spki.raw,
+            spki,
             extensions,
         })
     }
@@ -234,6 +234,21 @@ impl From<Malformed> for CertificateError {
 fn read_serial(reader: &mut Reader<'_>) -> Result<Serial, CertificateError> {
     let digits = reader.positive().map_err(|_malformed| CertificateError::Serial)?;
     Serial::from_be_bytes(digits).ok_or(CertificateError::Serial)
+}
+
+/// Whether the key is one of any use is for whoever asks for it.
+fn read_spki<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+    let element = reader.element()?;
+    let mut algorithm = der::whole(element.raw, der::SEQUENCE, |r| {
+        let algorithm = r.nested(der::SEQUENCE)?;
+        r.bits().map(|_key| algorithm)
+    })?;
+    algorithm.oid()?;
+    if !algorithm.is_empty() {
+        algorithm.element()?;
+    }
+    algorithm.finish()?;
+    Ok(element.raw)
 }
 
 fn read_name<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {

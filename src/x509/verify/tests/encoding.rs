@@ -76,6 +76,8 @@ fn anything_but_der_is_refused() {
     change(&|leaf| leaf.validity = times(&value(0x18, b"20260101000000Z"), &end), malformed);
     change(&|leaf| leaf.validity = sequence(&[&good, &end, &end]), malformed);
     change(&|leaf| leaf.subject = value(0x31, &[]), malformed);
+    change(&|leaf| leaf.spki = value(3, &[0]), malformed);
+    change(&|leaf| leaf.spki = sequence(&[&value(3, &[0])]), malformed); // no algorithm
 
     let swap = |kind, value: &[u8], expected| {
         let leaf = world.leaf().replacing(kind, Some(critical(kind, value.to_vec())));
