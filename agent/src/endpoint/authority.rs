@@ -277,7 +277,8 @@ impl Filter {
         }
         let start = out.len();
         out.put_slice(&[0; HEAD]);
-        let whole = self.rewrite(out)?;
+        // Nothing of a block that does not decode may come out: what follows is read as a frame.
+        let whole = self.rewrite(out).inspect_err(|_| out.truncate(start))?;
         if !whole {
             out.truncate(start + HEAD);
             refuse(out);

@@ -253,6 +253,17 @@ fn a_block_that_does_not_decode_ends_the_connection() {
     check_error(&[headers(4, &[0x82, 0x20])], FilterError::Hpack(HpackError::TableSize));
 }
 
+/// What is read after it is the frame that ends the connection.
+#[test]
+fn nothing_comes_out_of_a_block_that_does_not_decode() {
+    let start = [PREFACE, &SETTINGS].concat();
+    let block = [request("a"), vec![0xff]].concat();
+    let mut out = BytesMut::new();
+    let sent = [&start[..], &headers(4, &block)].concat();
+    let pushed = Filter::default().push(&sent, &mut out);
+    assert_eq!((pushed, &*out), (Err(FilterError::Hpack(HpackError::Truncated)), &*start));
+}
+
 #[test]
 fn what_is_not_http_2_is_refused_at_the_first_wrong_octet() {
     let tls = [0x16, 3, 1, 2, 0, 1, 0];
