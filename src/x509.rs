@@ -30,7 +30,8 @@ pub use self::serial::Serial;
 pub const MAX_CHAIN_LENGTH: usize = 16;
 
 /// A certificate and those that lead from it towards a trust anchor, in that order. Never empty,
-/// never longer than [`MAX_CHAIN_LENGTH`]; that it holds together is not known yet.
+/// never longer than [`MAX_CHAIN_LENGTH`]. Each is one element of DER, so that they can be told apart
+/// where they are written one after the other; that they hold together is not known yet.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Chain(Vec<CertificateDer<'static>>);
 
@@ -71,9 +72,13 @@ pub enum ChainError {
 impl Chain {
     /// A chain of DER certificates, the leaf first.
     pub fn new(certificates: Vec<CertificateDer<'static>>) -> Result<Self, ChainError> {
+        let one = |der: &[u8]| Reader::new(der).element().is_ok_and(|e| e.raw.len() == der.len());
         match certificates.len() {
             0 => Err(ChainError::Empty),
-            1..=MAX_CHAIN_LENGTH => Ok(Self(certificates)),
+            1..=MAX_CHAIN_LENGTH if certificates.iter().all(|der| one(der)) => {
+                Ok(Self(certificates))
+            }
+            1..=MAX_CHAIN_LENGTH => Err(ChainError::Encoding),
             _ => Err(ChainError::TooLong),
         }
     }

@@ -21,3 +21,28 @@ fn a_serial_number_prints_as_a_decimal_number() {
     check(&[0xff; 20], None, "");
     check(&[1; 21], None, "");
 }
+
+/// What is written one after the other is read as the same certificates.
+#[test]
+fn each_certificate_of_a_chain_is_one_element() {
+    let check = |parts: &[&[u8]], expected: Result<usize, ChainError>| {
+        let certificates = parts.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+        let chain = Chain::new(certificates);
+        let length = chain.clone().map(|chain| chain.certificates().len());
+        assert_eq!(length, expected, "{parts:?}");
+        if let Ok(chain) = chain {
+            assert_eq!(Chain::from_concatenated(&chain.concatenated()), Ok(chain));
+        }
+    };
+    let (one, two): (&[u8], &[u8]) = (&[0x30, 0], &[0x30, 2, 5, 0]);
+    check(&[one], Ok(1));
+    check(&[one, two], Ok(2));
+    for wrong in [&[][..], &[0x30], &[0x30, 1], &[0x30, 0, 0x30, 0], &[0x30, 0, 0], b"x"] {
+        check(&[one, wrong], Err(ChainError::Encoding));
+        check(&[wrong], Err(ChainError::Encoding));
+    }
+    assert_eq!(
+        Chain::from_pem(pem("CERTIFICATE", &[one, two].concat()).as_bytes()),
+        Err(ChainError::Encoding)
+    );
+}
