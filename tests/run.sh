@@ -28,7 +28,7 @@
 
 set -euo pipefail
 
-PARTS=(fmt shell clippy doc test quickstart clients)
+PARTS=(fmt shell clippy doc test quickstart clients fuzz)
 
 part_fmt() {
     cargo fmt --all --check
@@ -102,6 +102,12 @@ part_clients() {
         "$built/python/bin/python" -m pytest -p no:cacheprovider -n 8 "$source"
 }
 
+# Seconds of what tests/fuzz/run.sh does for hours.
+part_fuzz() {
+    need g++ g++
+    tests/fuzz/run.sh 10
+}
+
 # Measured with what is shipped, and only when asked for: it takes minutes, and what else runs on the
 # machine disturbs it. That it works is a test of its own.
 part_bench() {
@@ -133,10 +139,11 @@ part_quickstart() {
     fi
 }
 
-# The lines that test runners close with: cargo's (save for those of no test), pytest's, go's, node's.
+# The lines that test runners close with: cargo's (save for those of no test), pytest's, go's, node's,
+# the fuzzer's.
 summaries() {
     grep -hE -e '^test result: ' -e '^=+ .*(passed|failed|error).* =+$' \
-        -e '^(ok|FAIL)\s+\S+\s+[0-9.]+s' -e '^# (tests|pass|fail) ' "$@" |
+        -e '^(ok|FAIL)\s+\S+\s+[0-9.]+s' -e '^# (tests|pass|fail) ' -e '^fuzz ' "$@" |
         grep -v '^test result: ok. 0 passed; 0 failed; 0 ignored'
 }
 
