@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use steeple::clock;
 use steeple::entry::{Entry, EntryContent, EntryError, EntryId};
 use steeple::id::TrustDomain;
 use thiserror::Error;
-use uuid::Uuid;
+use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::Registry;
 use super::draft::Draft;
@@ -64,7 +64,7 @@ impl Registry {
         let own = self.trust_domain.clone();
         let count = items.len();
         let items: Vec<_> =
-            items.into_iter().map(|(id, content)| (Chosen::new(id), content)).collect();
+            items.into_iter().map(|(id, content)| (Chosen::new(id, now), content)).collect();
         let created_at = clock::unix_seconds(now);
         let written = self.write(move |draft| {
             let create = |(id, content): &(Chosen, EntryContent)| {
@@ -106,17 +106,22 @@ struct Chosen {
 }
 
 impl Chosen {
-    fn new(id: Option<EntryId>) -> Self {
+    fn new(id: Option<EntryId>, now: SystemTime) -> Self {
         match id {
             Some(id) => Self { id, by_creator: true },
-            None => Self { id: new_id(), by_creator: false },
+            None => Self { id: new_id(now), by_creator: false },
         }
     }
 }
 
-/// A new random ID.
-pub(super) fn new_id() -> EntryId {
-    let text = Uuid::new_v4().to_string();
+/// A new ID, greater than those made up before: where a workload has several identities, the
+/// oldest entry counts first, and `created_at` does not tell those of one second apart.
+pub(super) fn new_id(now: SystemTime) -> EntryId {
+    static LAST: Mutex<ContextV7> = Mutex::new(ContextV7::new());
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let time = Timestamp::from_unix(&*last, since.as_secs(), since.subsec_nanos());
+    let text = Uuid::new_v7(time).to_string();
     #[expect(clippy::expect_used, reason = "the text of a UUID is hexadecimal digits and hyphens")]
     EntryId::new(&text).expect("a UUID is an entry ID")
 }

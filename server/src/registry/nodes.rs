@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use steeple::clock;
 use steeple::id::SpiffeId;
 use steeple::selector::SelectorSet;
 use thiserror::Error;
@@ -78,7 +77,7 @@ impl Registry {
         name: Option<SpiffeId>,
         now: SystemTime,
     ) -> Result<Arc<Node>, NodeWriteError> {
-        let alias = name.and_then(|name| tokens::alias(&node.id, &name, clock::unix_seconds(now)));
+        let alias = name.and_then(|name| tokens::alias(&node.id, &name, now));
         let written = self.write(move |draft| {
             let mut node = node.clone();
             if let Some(former) = draft.node(&node.id) {

@@ -64,7 +64,7 @@ impl Registry {
 /// The entry that gives an agent a further name, which other entries may have as their parent.
 ///
 /// Its selector is the agent's own ID, which no workload has.
-pub(super) fn alias(agent: &SpiffeId, name: &SpiffeId, created_at: i64) -> Option<Arc<Entry>> {
+pub(super) fn alias(agent: &SpiffeId, name: &SpiffeId, now: SystemTime) -> Option<Arc<Entry>> {
     let content = EntryContent {
         spiffe_id: name.clone(),
         parent_id: agent.clone(),
@@ -81,7 +81,8 @@ pub(super) fn alias(agent: &SpiffeId, name: &SpiffeId, created_at: i64) -> Optio
         disable_x509_svid_prefetch: false,
         jwt_svid_include_jti: false,
     };
-    Some(Arc::new(Entry { id: new_id(), revision: 0, created_at, content }))
+    let (id, created_at) = (new_id(now), clock::unix_seconds(now));
+    Some(Arc::new(Entry { id, revision: 0, created_at, content }))
 }
 
 /// Deletes the entries that [`alias`] made for this agent.

@@ -38,6 +38,19 @@ async fn a_batch_has_one_result_for_each_item_and_never_half_of_one() {
 }
 
 #[tokio::test]
+async fn ids_that_are_made_up_grow_though_the_clock_stands_still_or_is_set_back() {
+    let registry = empty().await;
+    let mut ids = Vec::new();
+    for (batch, seconds) in [0, 0, 1, -3_600].into_iter().enumerate() {
+        let contents = (0..100).map(|n| content(&format!("/{batch}/{n}"), "/p", &["a:1"]));
+        let now = from_unix_seconds(NOW + seconds);
+        let created = registry.create_entries(contents.map(|new| (None, new)).collect(), now).await;
+        ids.extend(created.into_iter().map(|entry| entry.unwrap().id.clone()));
+    }
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_not_created() {
     let registry = empty().await;
     let good = content("/w", "/p", &["a:1"]);
