@@ -167,6 +167,23 @@ pub enum DatastoreError {
     },
 }
 
+impl DatastoreError {
+    /// What is wrong, without where: for whoever asked over the API.
+    #[must_use]
+    pub fn in_short(&self) -> &'static str {
+        match self {
+            Self::Conflict { .. } | Self::Pruned { .. } => "other servers write all the time",
+            Self::NoDirectory(_) => "the directory of the database is gone",
+            Self::ReadOnly(_) => "the database cannot be written",
+            Self::Locked(_) => "the database is in use by another process",
+            Self::Full(_) => "the disk or quota of the database is full",
+            Self::Foreign(_) | Self::Newer { .. } => "the database is not one of this server",
+            Self::Corrupt { .. } => "the database is damaged; restore a backup",
+            Self::Failed { .. } => "the database failed",
+        }
+    }
+}
+
 impl Revision {
     /// The revision after this one.
     #[must_use]

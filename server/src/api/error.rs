@@ -1,8 +1,6 @@
 //! Errors become gRPC statuses here and nowhere else. A status tells the caller what to do about
 //! it; what happened inside is logged.
 
-use std::error::Error as _;
-
 use prost::Message as _;
 use prost_types::Any;
 use steeple::convert::ConvertError;
@@ -181,7 +179,7 @@ impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         let (code, message) = (error.code(), error.to_string());
         if matches!(code, Code::Internal | Code::Unavailable) {
-            error!(error = &error as &dyn std::error::Error, cause = error.source(), "call failed");
+            error!(error = &error as &dyn std::error::Error, "call failed");
         }
         let Some(detail) = error.details() else {
             return Self::new(code, message);

@@ -27,8 +27,8 @@ pub(super) const QUEUE: usize = 1_024;
 /// Why nothing was written.
 #[derive(Clone, Debug, Error)]
 pub enum WriteError {
-    /// The datastore failed.
-    #[error("nothing was written")]
+    /// The datastore failed. Which one, and where, is for the log.
+    #[error("nothing was written: {}", .0.in_short())]
     Datastore(#[source] Arc<DatastoreError>),
     /// The server is shutting down.
     #[error("nothing was written, as the server is shutting down")]

@@ -200,6 +200,6 @@ impl Conversation for Attestation {
 }
 
 fn log(agent_id: &SpiffeId, attestation_type: &str, issued: &IssuedX509) {
-    let expires_at = unix_seconds(issued.svid.not_after());
-    info!(%agent_id, attestation_type, expires_at, "agent attested");
+    let expires_at = humantime::format_rfc3339_seconds(issued.svid.not_after());
+    info!(%agent_id, attestation_type, %expires_at, "agent attested");
 }

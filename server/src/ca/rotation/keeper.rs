@@ -354,7 +354,8 @@ fn log(kind: Kind, what: &str, slot: Slot, authority_id: &AuthorityId, expires_a
         Kind::X509Ca => "X509 CA",
         Kind::JwtKey => "JWT key",
     };
-    info!(%slot, %authority_id, expires_at, "{subject} {what}");
+    let expires_at = humantime::format_rfc3339_seconds(from_unix_seconds(expires_at));
+    info!(%slot, %authority_id, %expires_at, "{subject} {what}");
 }
 
 /// Whether the key is the one that the record is about.

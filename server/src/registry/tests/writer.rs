@@ -18,6 +18,8 @@ async fn a_failed_commit_is_told_to_everybody_and_changes_nothing() {
             panic!("{error:?}")
         };
         assert!(matches!(**error, DatastoreError::Full(_)), "{error:?}");
+        let told = WriteError::Datastore(error.clone()).to_string();
+        assert_eq!(told, "nothing was written: the disk or quota of the database is full");
     }
     assert_eq!(registry.count_entries(&EntryFilter::default()), 0);
     assert_eq!(registry.revision(), Revision(0));
