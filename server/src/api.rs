@@ -6,6 +6,7 @@ use std::sync::Arc;
 use steeple::clock::Clock;
 use steeple::convert::selectors_from_proto;
 use steeple::selector::SelectorSet;
+use steeple::tasks::Tasks;
 use steeple_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use steeple_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
 use steeple_proto::spire::api::server::entry::v1::entry_server::EntryServer;
@@ -21,8 +22,9 @@ use tracing::error;
 use self::caller::{Admitted, Peer};
 use self::error::ApiError;
 use self::limits::{Limited, Limits};
-use crate::audit::Audit;
 use crate::audit::event::{self, Event};
+use crate::audit::{self, Audit};
+use crate::authz::agent_status::Status as AgentStatus;
 use crate::authz::operation::Reach;
 use crate::ca::Ca;
 use crate::config::TtlConfig;
@@ -38,6 +40,7 @@ mod entry;
 pub mod error;
 pub mod guard;
 mod health;
+pub mod inflow;
 mod issued;
 pub mod limits;
 pub mod listener;
@@ -63,6 +66,8 @@ pub struct Deps {
     pub limits: Arc<Limits>,
     /// When it is.
     pub clock: Arc<dyn Clock>,
+    /// Where what has to come to its end is done, though nobody waits for it any more.
+    pub tasks: Tasks,
 }
 
 /// The services that can be reached there.
@@ -90,6 +95,29 @@ impl Deps {
         Ok(self.limits.charge(source, limited, cost, Instant::now())?)
     }
 
+    /// The agent that calls, if it still may: it may have been banned while it said what it wants.
+    async fn agent<'a, T>(&self, request: &'a Request<T>) -> Result<&'a Peer, ApiError> {
+        let admitted = admitted(request)?;
+        let peer = admitted.agent().ok_or(ApiError::Internal)?;
+        let reason = match guard::agent_status(&self.registry, peer, &*self.clock) {
+            AgentStatus::Active | AgentStatus::Promote => return Ok(peer),
+            AgentStatus::Refused(reason) => reason,
+        };
+        let method = admitted.method;
+        let event = Event::CallRefused { method, why: format!("{reason:?}") };
+        self.record_done(&admitted.for_audit(), [event]).await;
+        Err(ApiError::Denied { method, reason: Some(reason) })
+    }
+
+    /// Lets nobody be given anything more while it cannot be recorded. What takes something away
+    /// does not ask.
+    fn recordable(&self) -> Result<(), ApiError> {
+        match &*self.audit.health().borrow() {
+            audit::Health::Recording => Ok(()),
+            audit::Health::Failing { .. } => Err(ApiError::Unrecorded),
+        }
+    }
+
     /// Records what was done already. That it cannot be recorded undoes nothing, so it is logged.
     async fn record_done(&self, caller: &event::Caller, events: impl IntoIterator<Item = Event>) {
         let events: Vec<_> = events.into_iter().collect();
@@ -108,11 +136,6 @@ impl Deps {
 /// Who calls. Only the guard lets calls through, and it always says.
 fn admitted<T>(request: &Request<T>) -> Result<&Admitted, ApiError> {
     request.extensions().get::<Admitted>().ok_or(ApiError::Internal)
-}
-
-/// The agent that calls.
-fn agent<T>(request: &Request<T>) -> Result<&Peer, ApiError> {
-    admitted(request)?.agent().ok_or(ApiError::Internal)
 }
 
 /// The answer to what is on the wire and not served here.

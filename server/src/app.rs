@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, getrlimit};
 use steeple::clock::Clock;
 use steeple::keys::{DirectoryKeyStore, KeyStore, MemoryKeyStore};
 use steeple::tasks::Tasks;
@@ -16,8 +17,9 @@ use tracing::{info, info_span, warn};
 use self::data_dir::DataDir;
 use self::ledger::RegistryLedger;
 use crate::api::guard::Shared;
+use crate::api::inflow::Inflow;
 use crate::api::limits::Limits;
-use crate::api::listener::{BOUNDS, HANDSHAKE, Listener};
+use crate::api::listener::{Bounds, HANDSHAKE, Listener};
 use crate::api::socket::AdminSocket;
 use crate::api::{Deps, routes};
 use crate::audit::Audit;
@@ -146,6 +148,11 @@ async fn assemble(
     Ok((audit, address))
 }
 
+/// As many connections as the process may have descriptors for.
+fn bounds() -> Bounds {
+    Bounds::within(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
 /// What most parts need.
 struct Base {
     registry: Registry,
@@ -210,7 +217,9 @@ async fn listen(
         registry: base.registry.clone(),
         admin_ids: config.admin_ids.clone(),
         audit: Arc::clone(&base.audit),
+        inflow: Inflow::default(),
         clock: Arc::clone(&base.clock),
+        tasks: front.clone(),
     });
     let deps = Arc::new(Deps {
         registry: base.registry,
@@ -221,11 +230,14 @@ async fn listen(
         attestors,
         limits,
         clock: base.clock,
+        tasks: front.clone(),
     });
     let public = routes(&deps, Reach::Everywhere);
-    let listener = Listener::bind(config.address, acceptor, public, Arc::clone(&shared), BOUNDS)
+    let listener = Listener::bind(config.address, acceptor, public, Arc::clone(&shared), bounds())
         .await
-        .with_context(|| format!("listening on {}", config.address))?;
+        .with_context(|| {
+            format!("listening on {}, as bind_address and bind_port say", config.address)
+        })?;
     let address = listener.address()?;
     let socket = AdminSocket::bind(&config.socket_path, routes(&deps, Reach::AdminSocket), shared)?;
     let tasks = front.clone();

@@ -157,7 +157,7 @@ impl agent_server::Agent for AgentService {
         request: Request<pb::PostStatusRequest>,
     ) -> Result<Response<pb::PostStatusResponse>, Status> {
         self.0.charge(&request, Limited::PostStatus, 1)?;
-        let id = super::agent(&request)?.id.clone();
+        let id = self.0.agent(&request).await?.id.clone();
         let version = request.into_inner().agent_version;
         self.0.registry.set_agent_version(id, version).await.map_err(ApiError::from)?;
         Ok(Response::new(pb::PostStatusResponse {}))
@@ -168,6 +168,7 @@ impl agent_server::Agent for AgentService {
         request: Request<pb::CreateJoinTokenRequest>,
     ) -> Result<Response<types::JoinToken>, Status> {
         let caller = super::admitted(&request)?.for_audit();
+        self.0.recordable()?;
         let (value, token) = self.token(request.into_inner())?;
         let event = Event::JoinTokenCreated {
             token_sha256: sha256(value.as_bytes()),

@@ -52,6 +52,7 @@ impl BundleService {
         items: impl Iterator<Item = Result<BundleWrite, ApiError>>,
     ) -> Result<Written, Status> {
         let caller = super::admitted(request)?.for_audit();
+        self.0.recordable()?;
         let results =
             super::batch(items, async |items| self.0.registry.write_bundles(items).await).await;
         let set = |bundle: &Arc<Bundle>| Event::BundleSet { bundle: BundleFacts::from(&**bundle) };
@@ -83,6 +84,7 @@ impl bundle_server::Bundle for BundleService {
         request: Request<pb::AppendBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
         let caller = super::admitted(&request)?.for_audit();
+        self.0.recordable()?;
         let request = request.into_inner();
         let own = self.0.registry.trust_domain().to_string();
         let read = bundle_from_proto(&types::Bundle {

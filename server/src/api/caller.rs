@@ -52,6 +52,8 @@ pub struct Admitted {
     pub caller: Arc<Caller>,
     /// As what.
     pub class: Class,
+    /// For what.
+    pub method: &'static str,
 }
 
 impl Caller {

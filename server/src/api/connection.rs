@@ -14,6 +14,7 @@ use tonic::service::Routes;
 use tower::ServiceExt as _;
 use tracing::debug;
 
+use super::caller::Caller;
 use super::guard::Guard;
 
 /// How long a connection is used. Agents come back at once, and look their server's address up
@@ -23,8 +24,10 @@ const AGE: Duration = Duration::from_secs(180);
 /// How long calls may go on after a connection was told to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The most calls at one time on one connection.
+/// The most calls at one time on one connection: of somebody known, and of somebody without a
+/// certificate, who has two calls to make.
 const MAX_STREAMS: u32 = 100;
+const MAX_ANONYMOUS_STREAMS: u32 = 8;
 
 /// The most bytes of headers of one call.
 const MAX_HEADERS: u32 = 16 * 1024;
@@ -42,9 +45,13 @@ pub async fn serve<S>(stream: S, guard: Guard<Routes>, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let streams = match guard.caller() {
+        Caller::Local(_) | Caller::Peer(_) => MAX_STREAMS,
+        Caller::Anonymous(_) => MAX_ANONYMOUS_STREAMS,
+    };
     let service = guard.map_request(|request: http::Request<_>| request.map(Body::new));
     let connection =
-        http().serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        http(streams).serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = pin!(connection);
     tokio::select! {
         ended = &mut connection => return log(ended),
@@ -58,10 +65,10 @@ where
     }
 }
 
-fn http() -> http2::Builder<TokioExecutor> {
+fn http(streams: u32) -> http2::Builder<TokioExecutor> {
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(streams)
         .max_header_list_size(MAX_HEADERS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

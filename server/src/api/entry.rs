@@ -70,6 +70,7 @@ impl entry_server::Entry for EntryService {
         request: Request<pb::BatchCreateEntryRequest>,
     ) -> Result<Response<pb::BatchCreateEntryResponse>, Status> {
         let caller = super::admitted(&request)?.for_audit();
+        self.0.recordable()?;
         let request = request.into_inner();
         let mask = request.output_mask.unwrap_or_else(all_entry_fields);
         let read = request.entries.iter().map(|entry| entry_from_proto(entry).map_err(Into::into));
@@ -95,6 +96,7 @@ impl entry_server::Entry for EntryService {
         request: Request<pb::BatchUpdateEntryRequest>,
     ) -> Result<Response<pb::BatchUpdateEntryResponse>, Status> {
         let caller = super::admitted(&request)?.for_audit();
+        self.0.recordable()?;
         let request = request.into_inner();
         let input = request.input_mask.unwrap_or_else(all_entry_fields);
         let mask = request.output_mask.unwrap_or_else(all_entry_fields);
@@ -146,7 +148,7 @@ impl entry_server::Entry for EntryService {
         &self,
         request: Request<pb::GetAuthorizedEntriesRequest>,
     ) -> Result<Response<pb::GetAuthorizedEntriesResponse>, Status> {
-        let authorized = self.0.registry.authorized(&super::agent(&request)?.id);
+        let authorized = self.0.registry.authorized(&self.0.agent(&request).await?.id);
         let mask = request.into_inner().output_mask.unwrap_or_else(all_entry_fields);
         let entries = authorized.entries();
         Ok(Response::new(pb::GetAuthorizedEntriesResponse {
@@ -158,7 +160,7 @@ impl entry_server::Entry for EntryService {
         &self,
         request: Request<Streaming<pb::SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
-        let authorized = self.0.registry.authorized(&super::agent(&request)?.id);
+        let authorized = self.0.registry.authorized(&self.0.agent(&request).await?.id);
         Ok(Response::new(sync::answer(authorized, request.into_inner()).await?))
     }
 }

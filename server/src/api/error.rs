@@ -100,6 +100,9 @@ pub enum ApiError {
     /// Nothing was signed.
     #[error("not signed: {0}")]
     Issue(#[from] IssueError),
+    /// Nothing is granted that cannot be recorded.
+    #[error("nothing was done, as the audit log cannot be written")]
+    Unrecorded,
     /// The call is known and not served.
     #[error("{0}")]
     Unimplemented(&'static str),
@@ -126,7 +129,7 @@ impl ApiError {
             Self::Node(error) => node_code(error),
             Self::Token(error) => token_code(error),
             Self::Bundle(error) => bundle_code(error),
-            Self::Write(_) => Code::Unavailable,
+            Self::Write(_) | Self::Unrecorded => Code::Unavailable,
             Self::Issue(error) => issue_code(error),
             Self::Attest(error) => attest_code(error),
             Self::UnknownAttestor(_) => Code::FailedPrecondition,
@@ -168,6 +171,7 @@ impl ApiError {
             | Self::Denied { reason: None, .. }
             | Self::Limited(Exceeded::Burst { .. })
             | Self::Issue(_)
+            | Self::Unrecorded
             | Self::Unimplemented(_)
             | Self::TooSlow(_)
             | Self::Internal => None,

@@ -11,14 +11,16 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use steeple::clock::{Clock, unix_seconds};
 use steeple::id::SpiffeId;
+use steeple::tasks::Tasks;
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
-use tracing::{debug, warn};
+use tracing::{Span, debug, warn};
 
 use super::caller::{Admitted, Caller, Peer, audit_caller};
 use super::error::ApiError;
+use super::inflow::Inflow;
 use super::limits::{Limited, Limits};
 use crate::audit::Audit;
 use crate::audit::event::Event;
@@ -45,8 +47,12 @@ pub struct Shared {
     pub audit: Arc<Audit>,
     /// How many of them.
     pub limits: Arc<Limits>,
+    /// How much callers are sending.
+    pub inflow: Inflow,
     /// When it is.
     pub clock: Arc<dyn Clock>,
+    /// Where calls that have to come to their end are made.
+    pub tasks: Tasks,
 }
 
 /// The guard of one connection.
@@ -61,6 +67,11 @@ impl<S> Guard<S> {
     /// Lets calls of `caller` through to `inner`.
     pub fn new(inner: S, caller: Arc<Caller>, shared: Arc<Shared>) -> Self {
         Self { inner, caller, shared }
+    }
+
+    /// Who is at the other end.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
     }
 }
 
@@ -84,7 +95,7 @@ impl Shared {
     fn find_peer(&self, peer: &Peer) -> Found {
         let own = peer.id.trust_domain() == self.registry.trust_domain();
         let (agent, promote) = if own && peer.id.is_agent() {
-            match self.agent_status(peer) {
+            match agent_status(&self.registry, peer, &*self.clock) {
                 AgentStatus::Active => (Standing::Active, false),
                 AgentStatus::Promote => (Standing::Active, true),
                 AgentStatus::Refused(reason) => (Standing::Refused(reason), false),
@@ -101,16 +112,6 @@ impl Shared {
             downstream: !expired && own && self.registry.is_downstream(&peer.id),
         });
         Found { caller, promote }
-    }
-
-    fn agent_status(&self, peer: &Peer) -> AgentStatus {
-        let node = self.registry.node(&peer.id);
-        let remembered = node.as_ref().map(|node| Remembered {
-            serial: node.serial.as_deref(),
-            new_serial: node.new_serial.as_ref().map(|new| new.serial.as_str()),
-        });
-        let presented = Presented { serial: &peer.serial, not_after: peer.not_after };
-        status(presented, remembered, unix_seconds(self.clock.now()))
     }
 
     /// Makes the new certificate of an agent its only one.
@@ -179,22 +180,49 @@ where
                 });
             }
         };
-        request.extensions_mut().insert(Admitted { caller: Arc::clone(&caller), class });
+        let admitted = Admitted { caller: Arc::clone(&caller), class, method };
+        request.extensions_mut().insert(admitted);
+        let request =
+            request.map(|body| Body::new(shared.inflow.bound(body, class, caller.source())));
         // The one that was polled for readiness is used, and its clone kept for the next call.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        Box::pin(async move {
+        let tasks = shared.tasks.clone();
+        let work = async move {
             if found.promote
                 && let Err(error) = shared.promote(&caller, method).await
             {
                 return Ok(Status::from(error).into_http());
             }
-            match tokio::time::timeout(PATIENCE, inner.call(request)).await {
+            inner.call(request).await
+        };
+        Box::pin(async move {
+            let answer = if operation.has_to_end() {
+                let work = tasks.spawn(Span::current(), |_| work);
+                let panicked = |_| Ok(Status::from(ApiError::Internal).into_http());
+                tokio::time::timeout(PATIENCE, work)
+                    .await
+                    .map(|ended| ended.unwrap_or_else(panicked))
+            } else {
+                tokio::time::timeout(PATIENCE, work).await
+            };
+            match answer {
                 Ok(answer) => answer,
                 Err(_) => Ok(Status::from(ApiError::TooSlow("the call took too long")).into_http()),
             }
         })
     }
+}
+
+/// How an agent stands at the moment.
+pub(super) fn agent_status(registry: &Registry, peer: &Peer, clock: &dyn Clock) -> AgentStatus {
+    let node = registry.node(&peer.id);
+    let remembered = node.as_ref().map(|node| Remembered {
+        serial: node.serial.as_deref(),
+        new_serial: node.new_serial.as_ref().map(|new| new.serial.as_str()),
+    });
+    let presented = Presented { serial: &peer.serial, not_after: peer.not_after };
+    status(presented, remembered, unix_seconds(clock.now()))
 }
 
 /// The operation behind a path, if it exists where this caller came in.

@@ -37,10 +37,17 @@ pub struct Bounds {
     pub per_address: usize,
     /// Of clients without a certificate, in all: they must not keep agents out.
     pub anonymous: usize,
+    /// Of clients without a certificate, from one address: they must not keep new agents out.
+    pub anonymous_per_address: usize,
 }
 
-/// The bounds unless a test wants others.
-pub const BOUNDS: Bounds = Bounds { total: 20_000, per_address: 2_000, anonymous: 2_000 };
+/// The bounds where there are descriptors enough.
+const BOUNDS: Bounds =
+    Bounds { total: 20_000, per_address: 2_000, anonymous: 2_000, anonymous_per_address: 200 };
+
+/// The descriptors that everything else in the process may need: the database, logs, keys, and the
+/// connections of administrators.
+const OTHER_DESCRIPTORS: usize = 384;
 
 /// What accepts connections.
 #[derive(Debug)]
@@ -64,9 +71,15 @@ enum Full {
 /// The places for connections.
 #[derive(Clone, Debug)]
 struct Places {
+    all: Room,
+    anonymous: Room,
+}
+
+/// So many places, and so many for one address.
+#[derive(Clone, Debug)]
+struct Room {
     total: Arc<Semaphore>,
     per_address: usize,
-    anonymous: Arc<Semaphore>,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
@@ -76,6 +89,21 @@ struct Place {
     address: IpAddr,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
     _total: OwnedSemaphorePermit,
+}
+
+impl Bounds {
+    /// The bounds of a process that may have so many descriptors.
+    #[must_use]
+    pub fn within(descriptors: u64) -> Self {
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        let total = descriptors.saturating_sub(OTHER_DESCRIPTORS).clamp(16, BOUNDS.total);
+        Self {
+            total,
+            per_address: BOUNDS.per_address.min(total / 2),
+            anonymous: BOUNDS.anonymous.min(total / 4),
+            anonymous_per_address: BOUNDS.anonymous_per_address.min(total / 8),
+        }
+    }
 }
 
 impl Listener {
@@ -114,7 +142,7 @@ impl Listener {
                 return tokio::time::sleep(PAUSE).await;
             }
         };
-        let place = match self.places.take(address.ip()) {
+        let place = match self.places.all.take(address.ip()) {
             Ok(place) => place,
             Err(full) => return warn!(%address, %full, "connection closed"),
         };
@@ -123,12 +151,13 @@ impl Listener {
             return debug!(error = &error as &dyn std::error::Error, "connection lost");
         }
         let (acceptor, routes) = (self.acceptor.clone(), self.routes.clone());
-        let (shared, anonymous) = (Arc::clone(&self.shared), Arc::clone(&self.places.anonymous));
+        let (shared, anonymous) = (Arc::clone(&self.shared), self.places.anonymous.clone());
         tasks.spawn(info_span!("connection", %address), |stop| async move {
             match acceptor.accept(stream).await {
                 Ok(Accepted { stream, peer }) => {
-                    let Some(_place) = admission(peer.as_ref(), anonymous) else {
-                        return warn!("connection closed: too many are without a certificate");
+                    let _place = match admission(peer.as_ref(), &anonymous, address.ip()) {
+                        Ok(place) => place,
+                        Err(full) => return warn!(%full, "connection without certificate closed"),
                     };
                     let caller = Arc::new(caller(peer.as_ref(), address));
                     let guard = Guard::new(routes, caller, shared);
@@ -144,11 +173,15 @@ impl Listener {
 impl Places {
     fn new(bounds: Bounds) -> Self {
         Self {
-            total: Arc::new(Semaphore::new(bounds.total)),
-            per_address: bounds.per_address,
-            anonymous: Arc::new(Semaphore::new(bounds.anonymous)),
-            taken: Arc::default(),
+            all: Room::new(bounds.total, bounds.per_address),
+            anonymous: Room::new(bounds.anonymous, bounds.anonymous_per_address),
         }
+    }
+}
+
+impl Room {
+    fn new(total: usize, per_address: usize) -> Self {
+        Self { total: Arc::new(Semaphore::new(total)), per_address, taken: Arc::default() }
     }
 
     fn take(&self, address: IpAddr) -> Result<Place, Full> {
@@ -179,11 +212,12 @@ impl Drop for Place {
 /// A place among those without a certificate, for a client that needs one.
 fn admission(
     peer: Option<&VerifiedPeer>,
-    anonymous: Arc<Semaphore>,
-) -> Option<Option<OwnedSemaphorePermit>> {
+    anonymous: &Room,
+    address: IpAddr,
+) -> Result<Option<Place>, Full> {
     match peer {
-        Some(_) => Some(None),
-        None => anonymous.try_acquire_owned().ok().map(Some),
+        Some(_) => Ok(None),
+        None => anonymous.take(address).map(Some),
     }
 }
 
@@ -205,8 +239,8 @@ mod tests {
 
     #[test]
     fn places_are_bounded_for_each_address_and_in_all() {
-        let places = Places::new(Bounds { total: 3, per_address: 2, anonymous: 1 });
-        let take = |address: &str| places.take(address.parse().unwrap());
+        let room = Room::new(3, 2);
+        let take = |address: &str| room.take(address.parse().unwrap());
         let first = take("192.0.2.1").unwrap();
         let _second = take("::ffff:192.0.2.1").unwrap();
         assert_eq!(take("192.0.2.1").unwrap_err(), Full::Address);
@@ -215,11 +249,27 @@ mod tests {
         drop(first);
         let fourth = take("192.0.2.1").unwrap();
         drop((third, fourth));
-        assert_eq!(places.taken.lock().unwrap().len(), 1);
-        let anonymous = || admission(None, Arc::clone(&places.anonymous));
-        let place = anonymous();
-        assert!(place.is_some() && anonymous().is_none());
-        drop(place);
-        assert!(anonymous().is_some());
+        assert_eq!(room.taken.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn one_address_without_a_certificate_leaves_room_for_others() {
+        let places = Places::new(BOUNDS);
+        let admit = |address: &str| admission(None, &places.anonymous, address.parse().unwrap());
+        let crowd: Vec<_> = (0..200).map(|_| admit("192.0.2.1").unwrap()).collect();
+        assert_eq!(admit("192.0.2.1").unwrap_err(), Full::Address);
+        assert!(admit("192.0.2.2").unwrap().is_some());
+        drop(crowd);
+        assert!(admit("192.0.2.1").is_ok());
+    }
+
+    #[test]
+    fn bounds_fit_the_descriptors_that_there_are() {
+        assert_eq!(Bounds::within(1 << 20), BOUNDS);
+        assert_eq!(Bounds::within(u64::MAX), BOUNDS);
+        let few = Bounds::within(1_024);
+        assert_eq!((few.total, few.per_address, few.anonymous), (640, 320, 160));
+        assert_eq!(few.anonymous_per_address, 80);
+        assert_eq!(Bounds::within(0).anonymous_per_address, 2);
     }
 }

@@ -99,7 +99,7 @@ impl svid_server::Svid for SvidService {
     ) -> Result<Response<pb::NewJwtsvidResponse>, Status> {
         self.0.charge(&request, Limited::JwtSigning, 1)?;
         let caller = super::admitted(&request)?.for_audit();
-        let authorized = self.0.registry.authorized(&super::agent(&request)?.id);
+        let authorized = self.0.registry.authorized(&self.0.agent(&request).await?.id);
         let request = request.into_inner();
         let found = batch::entry_id(&request.entry_id)
             .and_then(|id| authorized.get(&id).ok_or(ApiError::NotYourEntry));

@@ -1,5 +1,6 @@
 //! The RPCs as clients see them: the real tonic clients and handlers in one process, over memory.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::caller::{Caller, Process};
 use super::guard::{Guard, Shared};
+use super::inflow::Inflow;
 use super::*;
 use crate::app::ledger::RegistryLedger;
 use crate::audit::{Config as AuditConfig, Durability};
@@ -24,6 +26,7 @@ use crate::datastore::{NewSerial, Node};
 use crate::node_attest::join_token::JoinTokens;
 use crate::node_attest::{AttestError, Attested, Conversation};
 
+mod abandoned;
 mod agents;
 mod bundles;
 mod entries;
@@ -44,14 +47,19 @@ struct Server {
 
 impl Server {
     async fn new() -> Self {
+        Self::recording(|path, clock| {
+            let config = AuditConfig { path, durability: Durability::Background };
+            Audit::open(config, clock).unwrap()
+        })
+        .await
+    }
+
+    /// A server with this audit log.
+    async fn recording(audit: impl FnOnce(PathBuf, Arc<TokioClock>) -> Audit) -> Self {
         let tasks = Tasks::new();
         let clock = Arc::new(TokioClock::new(from_unix_seconds(NOW)));
         let directory = tempfile::tempdir().unwrap();
-        let audit = AuditConfig {
-            path: directory.path().join("audit.jsonl"),
-            durability: Durability::Background,
-        };
-        let audit = Arc::new(Audit::open(audit, clock.clone()).unwrap());
+        let audit = Arc::new(audit(directory.path().join("audit.jsonl"), clock.clone()));
         let datastore = Arc::new(MemoryDatastore::new());
         let registry = Registry::open(td(), datastore, &tasks).await.unwrap();
         let limits = Arc::new(Limits::new(limits::Config {
@@ -63,7 +71,9 @@ impl Server {
             registry: registry.clone(),
             admin_ids: [id("spiffe://other/admin")].into(),
             audit: audit.clone(),
+            inflow: Inflow::default(),
             clock: clock.clone(),
+            tasks: tasks.clone(),
         });
         let tokens: Arc<dyn NodeAttestor> =
             Arc::new(JoinTokens::new(registry.clone(), clock.clone()));
@@ -81,6 +91,7 @@ impl Server {
             attestors: [(tokens.kind(), tokens), (echo.kind(), echo)].into(),
             limits: limits.clone(),
             clock: clock.clone(),
+            tasks: tasks.clone(),
         });
         Self { deps, shared, clock, tasks, directory }
     }

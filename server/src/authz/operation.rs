@@ -105,6 +105,55 @@ impl Operation {
         BY_PATH.get_key_value(path).map(|(path, operation)| (*operation, path.as_str()))
     }
 
+    /// Whether it changes what has to be in the audit log, and so is not to be left half done when
+    /// its caller goes away. What signs is not of that kind: it is recorded before, and what nobody
+    /// waits for is not handed out. Nor is attestation, which sees to that itself.
+    #[must_use]
+    pub fn has_to_end(self) -> bool {
+        match self {
+            Self::RenewAgent
+            | Self::DeleteAgent
+            | Self::BanAgent
+            | Self::CreateJoinToken
+            | Self::AppendBundle
+            | Self::PublishJwtAuthority
+            | Self::PublishWitAuthority
+            | Self::BatchCreateFederatedBundle
+            | Self::BatchUpdateFederatedBundle
+            | Self::BatchSetFederatedBundle
+            | Self::BatchDeleteFederatedBundle
+            | Self::BatchCreateEntry
+            | Self::BatchUpdateEntry
+            | Self::BatchDeleteEntry
+            | Self::TrustDomain
+            | Self::LocalAuthority => true,
+            Self::AttestAgent
+            | Self::PostStatus
+            | Self::CountAgents
+            | Self::ListAgents
+            | Self::GetAgent
+            | Self::CountBundles
+            | Self::GetBundle
+            | Self::ListFederatedBundles
+            | Self::GetFederatedBundle
+            | Self::CountEntries
+            | Self::ListEntries
+            | Self::GetEntry
+            | Self::GetAuthorizedEntries
+            | Self::SyncAuthorizedEntries
+            | Self::MintX509Svid
+            | Self::MintJwtSvid
+            | Self::MintWitSvid
+            | Self::BatchNewX509Svid
+            | Self::NewJwtSvid
+            | Self::BatchNewWitSvid
+            | Self::NewDownstreamX509Ca
+            | Self::Logger
+            | Self::Debug
+            | Self::Health => false,
+        }
+    }
+
     /// Where it can be called.
     #[must_use]
     pub fn reach(self) -> Reach {

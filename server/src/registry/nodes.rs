@@ -98,18 +98,22 @@ impl Registry {
         written.await?
     }
 
-    /// Records the certificate that an agent was given to replace its present one.
+    /// Records the certificate that an agent was given to replace the one of serial `current`,
+    /// which has to be the agent's present one still: whoever stole an older one must not get
+    /// another by being quick.
     pub async fn renew_node(
         &self,
         id: SpiffeId,
+        current: String,
         new: NewSerial,
     ) -> Result<Arc<Node>, NodeWriteError> {
-        self.change_node(id, move |node| {
-            if node.is_banned() {
-                return Err(NodeWriteError::Banned);
+        self.change_node(id, move |node| match &node.serial {
+            None => Err(NodeWriteError::Banned),
+            Some(serial) if *serial != current => Err(NodeWriteError::NotActive),
+            Some(_) => {
+                node.new_serial = Some(new.clone());
+                Ok(())
             }
-            node.new_serial = Some(new.clone());
-            Ok(())
         })
         .await
     }

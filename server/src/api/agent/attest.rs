@@ -7,6 +7,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use steeple::clock::unix_seconds;
 use steeple::id::SpiffeId;
+use steeple::x509::csr::Csr;
 use steeple_proto::spire::api::server::agent::v1 as pb;
 use steeple_proto::spire::api::server::agent::v1::attest_agent_request::{Params, Step};
 use steeple_proto::spire::api::server::agent::v1::attest_agent_response::{
@@ -15,7 +16,7 @@ use steeple_proto::spire::api::server::agent::v1::attest_agent_response::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
-use tracing::info;
+use tracing::{Span, info};
 
 use crate::api::error::ApiError;
 use crate::api::issued::{csr, x509_to_proto};
@@ -63,7 +64,15 @@ struct Attestation {
 struct Opening {
     kind: String,
     payload: Vec<u8>,
-    csr: steeple::x509::csr::Csr,
+    csr: Csr,
+}
+
+/// What is needed to make an agent of a node that proved what it is.
+struct Admission {
+    deps: Arc<Deps>,
+    caller: Caller,
+    kind: String,
+    csr: Csr,
 }
 
 impl Attestation {
@@ -121,7 +130,15 @@ impl Attestation {
     async fn decide(&mut self, opening: &Opening) -> Result<Outcome, (Option<SpiffeId>, ApiError)> {
         let attested = self.prove(opening).await.map_err(|error| (None, error))?;
         let id = attested.agent_id.clone();
-        self.admit(opening, attested).await.map_err(|error| (Some(id), error))
+        let admission = Admission {
+            deps: Arc::clone(&self.deps),
+            caller: self.caller.clone(),
+            kind: opening.kind.clone(),
+            csr: opening.csr.clone(),
+        };
+        // What was begun is recorded to its end, though the node may go away.
+        let admitted = self.deps.tasks.spawn(Span::current(), |_| admission.admit(attested)).await;
+        admitted.unwrap_or(Err(ApiError::Internal)).map_err(|error| (Some(id), error))
     }
 
     async fn prove(&mut self, opening: &Opening) -> Result<Attested, ApiError> {
@@ -131,9 +148,11 @@ impl Attestation {
         })?;
         Ok(attestor.attest(&opening.payload, self).await?)
     }
+}
 
+impl Admission {
     /// Signs the certificate of a node that proved what it is, and remembers it.
-    async fn admit(&self, opening: &Opening, attested: Attested) -> Result<Outcome, ApiError> {
+    async fn admit(self, attested: Attested) -> Result<Outcome, ApiError> {
         let Attested { agent_id, name, selectors, can_reattest } = attested;
         let former = self.deps.registry.node(&agent_id);
         if former.as_ref().is_some_and(|node| node.is_banned()) {
@@ -142,7 +161,7 @@ impl Attestation {
         let order = Order {
             request: X509Request::Agent {
                 spiffe_id: &agent_id,
-                public_key: opening.csr.public_key(),
+                public_key: self.csr.public_key(),
                 ttl: self.deps.ttl.agent,
             },
             entry_id: None,
@@ -150,7 +169,7 @@ impl Attestation {
         let issued = self.deps.ca.issue_one_x509(&self.caller, &order).await?;
         let node = Node {
             id: agent_id.clone(),
-            attestation_type: opening.kind.clone(),
+            attestation_type: self.kind.clone(),
             serial: Some(issued.svid.serial().to_string()),
             not_after: unix_seconds(issued.svid.not_after()),
             new_serial: None,
@@ -169,13 +188,13 @@ impl Attestation {
         let event = Event::NodeAttested {
             correlation: issued.correlation,
             agent_id: agent_id.clone(),
-            attestation_type: opening.kind.clone(),
+            attestation_type: self.kind.clone(),
             selectors: Selectors(selectors),
             serial: Hex(issued.svid.serial()),
             again: former.is_some(),
         };
         self.deps.record_done(&self.caller, [event]).await;
-        log(&agent_id, &opening.kind, &issued);
+        log(&agent_id, &self.kind, &issued);
         Ok(Outcome { svid: Some(x509_to_proto(&issued, None)), reattestable: can_reattest })
     }
 }

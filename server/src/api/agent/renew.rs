@@ -4,10 +4,11 @@ use steeple::clock::unix_seconds;
 use steeple_proto::spire::api::server::agent::v1 as pb;
 use tonic::Request;
 
+use crate::api::caller::Peer;
 use crate::api::error::ApiError;
 use crate::api::issued::{csr, x509_to_proto};
 use crate::api::limits::Limited;
-use crate::api::{Deps, admitted, agent};
+use crate::api::{Deps, admitted};
 use crate::audit::event::{Event, Hex};
 use crate::ca::Order;
 use crate::ca::request::X509Request;
@@ -20,7 +21,7 @@ pub(super) async fn answer(
 ) -> Result<pb::RenewAgentResponse, ApiError> {
     deps.charge(&request, Limited::X509Signing, 1)?;
     let caller = admitted(&request)?.for_audit();
-    let id = agent(&request)?.id.clone();
+    let Peer { id, serial: current, .. } = deps.agent(&request).await?.clone();
     let node = deps.registry.node(&id).ok_or(ApiError::NoAgent)?;
     if node.can_reattest {
         return Err(ApiError::MustReattest);
@@ -41,7 +42,7 @@ pub(super) async fn answer(
     let new =
         NewSerial { serial: serial.to_string(), not_after: unix_seconds(issued.svid.not_after()) };
     // Before it is handed out: a certificate that nobody remembers would be of no use.
-    deps.registry.renew_node(id.clone(), new).await?;
+    deps.registry.renew_node(id.clone(), current, new).await?;
     let event =
         Event::AgentRenewed { correlation: issued.correlation, agent_id: id, serial: Hex(serial) };
     deps.record_done(&caller, [event]).await;

@@ -9,7 +9,7 @@ use tonic::Request;
 
 use crate::api::error::ApiError;
 use crate::api::issued::csr;
-use crate::api::{Deps, admitted, agent};
+use crate::api::{Deps, admitted};
 use crate::audit::event::Event;
 use crate::ca::request::X509Request;
 use crate::ca::{IssuedX509, Order};
@@ -24,7 +24,7 @@ pub(super) async fn issue(
     request: &Request<pb::BatchNewX509svidRequest>,
 ) -> Result<Vec<Result<(IssuedX509, Arc<Entry>), ApiError>>, ApiError> {
     let caller = admitted(request)?.for_audit();
-    let authorized = deps.registry.authorized(&agent(request)?.id);
+    let authorized = deps.registry.authorized(&deps.agent(request).await?.id);
     let mut items = Vec::with_capacity(request.get_ref().params.len());
     for (index, params) in request.get_ref().params.iter().enumerate() {
         if index % TURN == TURN - 1 {

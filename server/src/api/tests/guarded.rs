@@ -102,7 +102,7 @@ async fn the_older_certificate_of_an_agent_dies_when_the_newer_is_used() {
     let server = Server::new().await;
     let old = server.agent("a").await;
     let new_serial = NewSerial { serial: "2".into(), not_after: NOW + 2_000 };
-    server.deps.registry.renew_node(node("a").id, new_serial).await.unwrap();
+    server.deps.registry.renew_node(node("a").id, "1".into(), new_serial).await.unwrap();
     assert!(post_status(old.clone()).await.is_ok());
     let new = server.peer("spiffe://td/spire/agent/a", "2");
     assert!(post_status(new.clone()).await.is_ok());

@@ -17,7 +17,7 @@ async fn a_new_certificate_counts_from_its_first_use() {
     let datastore = Flaky::new();
     let registry = open(&datastore).await;
     registry.put_node(node(AGENT, &["a:1"]), None, now()).await.unwrap();
-    registry.renew_node(id(AGENT), renewed("2")).await.unwrap();
+    registry.renew_node(id(AGENT), "1".into(), renewed("2")).await.unwrap();
     let stored = registry.node(&id(AGENT)).unwrap();
     assert_eq!((stored.serial.as_deref(), stored.not_after), (Some("1"), NOW + 3_600));
     assert_eq!(stored.new_serial, Some(renewed("2")));
@@ -31,6 +31,9 @@ async fn a_new_certificate_counts_from_its_first_use() {
     registry.activate_serial(id(AGENT), "2".into()).await.unwrap();
     let refused = registry.activate_serial(id(AGENT), "1".into()).await;
     assert!(matches!(refused, Err(NodeWriteError::NotActive)), "{refused:?}");
+    // A renewal that was asked for with the old one, and decided after the new one was used.
+    let refused = registry.renew_node(id(AGENT), "1".into(), renewed("3")).await;
+    assert!(matches!(refused, Err(NodeWriteError::NotActive)), "{refused:?}");
 
     let stored = open(&datastore).await.node(&id(AGENT)).unwrap();
     assert_eq!((stored.serial.as_deref(), stored.not_after), (Some("2"), NOW + 7_200));
@@ -41,12 +44,12 @@ async fn a_new_certificate_counts_from_its_first_use() {
 async fn a_banned_agent_stays_out_until_it_is_forgotten() {
     let registry = empty().await;
     registry.put_node(node(AGENT, &["a:1"]), None, now()).await.unwrap();
-    registry.renew_node(id(AGENT), renewed("2")).await.unwrap();
+    registry.renew_node(id(AGENT), "1".into(), renewed("2")).await.unwrap();
     let banned = registry.ban_node(id(AGENT)).await.unwrap();
     assert!(banned.is_banned() && banned.new_serial.is_none());
     let attempts = [
         registry.put_node(node(AGENT, &["a:1"]), None, now()).await,
-        registry.renew_node(id(AGENT), renewed("3")).await,
+        registry.renew_node(id(AGENT), "1".into(), renewed("3")).await,
         registry.activate_serial(id(AGENT), "1".into()).await,
         registry.activate_serial(id(AGENT), "2".into()).await,
     ];
@@ -64,7 +67,7 @@ async fn a_banned_agent_stays_out_until_it_is_forgotten() {
 async fn an_unknown_agent_is_not_found() {
     let registry = empty().await;
     let attempts = [
-        registry.renew_node(id(AGENT), renewed("2")).await,
+        registry.renew_node(id(AGENT), "1".into(), renewed("2")).await,
         registry.activate_serial(id(AGENT), "1".into()).await,
         registry.set_agent_version(id(AGENT), "1".into()).await,
         registry.ban_node(id(AGENT)).await,
@@ -87,7 +90,7 @@ async fn an_agent_that_comes_back_is_what_it_proved_now() {
     let refused = registry.set_agent_version(id(AGENT), "v".repeat(256)).await;
     assert!(matches!(refused, Err(NodeWriteError::AgentVersion)), "{refused:?}");
 
-    registry.renew_node(id(AGENT), renewed("2")).await.unwrap();
+    registry.renew_node(id(AGENT), "1".into(), renewed("2")).await.unwrap();
     let again = Node { serial: Some("9".into()), ..node(AGENT, &["b:1"]) };
     registry.put_node(again.clone(), None, now()).await.unwrap();
     let expected = Node { agent_version: "1.2".into(), ..again };
@@ -183,7 +186,7 @@ async fn the_name_that_came_with_a_join_token_goes_with_the_node() {
 async fn nodes_are_purged_after_their_last_certificate() {
     let registry = empty().await;
     registry.put_node(node(AGENT, &[]), None, now()).await.unwrap();
-    registry.renew_node(id(AGENT), renewed("2")).await.unwrap();
+    registry.renew_node(id(AGENT), "1".into(), renewed("2")).await.unwrap();
     for (expired_before, expected) in [(NOW + 7_200, 0), (NOW + 7_201, 1)] {
         let purge = NodePurge::Reattestable { expired_before };
         assert_eq!(registry.purge_expired(purge, now()).await.unwrap().nodes, expected);
