@@ -83,6 +83,20 @@ async fn a_clock_that_was_set_forward_expires_what_is_held() {
     assert!(node.x509().await.is_ok());
 }
 
+/// H076: what is not valid yet by the clock of now is good for the others, whose clocks are right,
+/// and to mint it anew would change nothing.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_back_brings_no_storm_of_mints() {
+    let node = Node::new(vec![web()]).await;
+    node.x509().await.unwrap();
+    node.clock.set(node.clock.now() - TTL);
+    for _ in 0..60 {
+        node.pass(Duration::from_secs(60)).await;
+        assert!(node.x509().await.is_ok());
+    }
+    assert!(node.signed() <= 4, "{} mints in an hour", node.signed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_goes_takes_its_credentials_along() {
     let node = Node::new(vec![web()]).await;

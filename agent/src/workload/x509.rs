@@ -10,9 +10,7 @@ use tokio::sync::watch;
 use super::WorkloadError;
 use super::caller::{Caller, Entitlement};
 use super::updates::View;
-use crate::identity::{
-    Holder, Holdings, IdentityError, MintFailure, PreparedBundle, X509Credential,
-};
+use crate::identity::{Holder, Holdings, IdentityError, PreparedBundle, X509Credential};
 
 /// All X.509-SVIDs of a caller, with what it needs to verify others.
 pub(super) struct Svids {
@@ -30,8 +28,8 @@ impl Svids {
         Self { caller, holder: None }
     }
 
-    /// The credentials for `entries`. Where the server cannot sign at the moment, those that are
-    /// held already are better than none.
+    /// The credentials for `entries`. Where the server cannot sign at the moment, or will not sign
+    /// for one of them, those that are held are better than none.
     async fn credentials(
         &mut self,
         entries: &[Arc<Entry>],
@@ -46,11 +44,11 @@ impl Svids {
         };
         match holder.x509(entries, self.caller.attested().selectors(), now).await {
             Ok(credentials) => Ok(credentials.into_iter().map(Some).collect()),
-            Err(error @ IdentityError::Mint(MintFailure::Unavailable(_))) => {
+            Err(error @ IdentityError::Mint(_)) => {
                 let held = holder.held_x509(entries, now);
                 if held.iter().all(Option::is_none) { Err(error.into()) } else { Ok(held) }
             }
-            Err(error) => Err(error.into()),
+            Err(error @ (IdentityError::Ended | IdentityError::TooMany)) => Err(error.into()),
         }
     }
 }

@@ -140,3 +140,20 @@ async fn hints_are_unique_in_a_message() {
     bench.publish(vec![hinted(younger("db"), "y"), hinted(web(), "x")], Vec::new());
     assert_eq!(shown(svids(&bench).await), [(web_id, "x".into()), (db_id, "y".into())]);
 }
+
+/// One identity that the server will not sign for does not take the others away.
+#[tokio::test(start_paused = true)]
+async fn an_identity_that_is_refused_leaves_the_others() {
+    let bench = Bench::new(vec![web()]).await;
+    bench.publish(vec![web(), younger("db")], Vec::new());
+    let db = bench.node.server.entries.lock().unwrap().pop().unwrap();
+    let opened = bench.api().fetch_x509svid(request(X509svidRequest {})).await;
+    let mut stream = opened.unwrap().into_inner();
+    let first = stream.message().await.unwrap().unwrap();
+    assert_eq!(first.svids.len(), 1);
+    assert_eq!(first.svids[0].spiffe_id, "spiffe://td/web");
+    bench.node.server.entries.lock().unwrap().push(db);
+    let both = stream.message().await.unwrap().unwrap();
+    assert_eq!(both.svids.len(), 2);
+    assert_eq!(both.svids[0].x509_svid, first.svids[0].x509_svid);
+}
