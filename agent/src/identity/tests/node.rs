@@ -34,7 +34,7 @@ pub(crate) const TTL: Duration = Duration::from_secs(3_600);
 #[derive(Debug)]
 pub(crate) struct FakeServer {
     pub(crate) clock: Arc<TokioClock>,
-    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) issuer: Mutex<Arc<Issuer>>,
     pub(crate) jwt: JwtSigner,
     pub(crate) entries: Mutex<Vec<Arc<Entry>>>,
     pub(crate) errors: Mutex<VecDeque<ServerError>>,
@@ -69,7 +69,8 @@ impl FakeServer {
     fn sign(&self, request: &X509Mint) -> Result<Minted, MintRefusal> {
         let entry = self.entry(&request.entry_id).ok_or(MintRefusal::NotAuthorized)?;
         let csr = Csr::parse_verified(&request.csr).unwrap();
-        let unsigned = self.issuer.prepare_svid(&SvidRequest {
+        let issuer = self.issuer.lock().unwrap().clone();
+        let unsigned = issuer.prepare_svid(&SvidRequest {
             spiffe_id: &entry.content.spiffe_id,
             public_key: csr.public_key(),
             dns_names: &[],
@@ -165,7 +166,7 @@ impl Node {
         let entries: Vec<_> = entries.into_iter().map(Arc::new).collect();
         let server = Arc::new(FakeServer {
             clock: clock.clone(),
-            issuer: Arc::new(Issuer::new(&chain, ca_key).unwrap()),
+            issuer: Mutex::new(Arc::new(Issuer::new(&chain, ca_key).unwrap())),
             jwt: JwtSigner::new("k1", jwt_key).unwrap(),
             entries: Mutex::new(entries.clone()),
             errors: Mutex::default(),

@@ -1,18 +1,20 @@
 //! What is in the messages of the X.509 profile.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use steeple::keys::{KeyKind, PrivateKey, Signer as _};
+use steeple::clock::Clock as _;
+use steeple::keys::{KeyAlgorithm, KeyKind, PrivateKey, Signer as _};
+use steeple::x509::make::{CaRequest, Issuer, Validity};
 use steeple::x509::verify::{AnchorSet, Anchors, Role, verify_peer};
-use steeple::x509::{Certificate, Chain, split_certificates};
+use steeple::x509::{Certificate, Chain, Subject, split_certificates};
 use steeple_proto::workload::{
     JwtBundlesRequest, X509BundlesRequest, X509svid, X509svidRequest, X509svidResponse,
 };
 
-use steeple::clock::Clock as _;
-
 use super::client::{Bench, federating, first, foreign, own, request, web, younger};
 use crate::identity::tests::entry;
+use crate::identity::tests::node::TTL;
 
 pub(super) async fn svids(bench: &Bench) -> X509svidResponse {
     first(bench.api().fetch_x509svid(request(X509svidRequest {})).await).await.unwrap()
@@ -56,6 +58,26 @@ async fn a_message_has_each_identity_whole() {
     }
     assert_ne!(message.svids[0].x509_svid_key, message.svids[1].x509_svid_key);
     assert!(message.crl.is_empty() && message.federated_bundles.is_empty());
+}
+
+/// WAPI-22, X509-08: with an authority between, the leaf comes first and the root not at all.
+#[tokio::test(start_paused = true)]
+async fn a_chain_goes_from_the_leaf_to_below_the_root() {
+    let bench = Bench::new(vec![web()]).await;
+    let root = bench.node.server.issuer.lock().unwrap().clone();
+    let key = Arc::new(PrivateKey::generate(KeyAlgorithm::EcP256).unwrap());
+    let request = CaRequest {
+        trust_domain: &own(),
+        subject: &Subject { common_name: Some("between".into()), ..Subject::default() },
+        validity: Validity::new(bench.node.clock.now(), TTL * 10),
+    };
+    let between = root.prepare_ca(&request, key.public_key()).unwrap().sign_chain().unwrap();
+    *bench.node.server.issuer.lock().unwrap() = Arc::new(Issuer::new(&between, key).unwrap());
+    let svid = svids(&bench).await.svids.remove(0);
+    check(&svid, &bench);
+    let chain = Chain::from_concatenated(&svid.x509_svid).unwrap();
+    assert_eq!(chain.certificates()[1..], *between.certificates());
+    assert_eq!(svid.bundle, bench.node.bundle.x509_der());
 }
 
 /// SID-10, H024: 2048 bytes from one end to the other.
