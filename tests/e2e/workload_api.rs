@@ -39,7 +39,7 @@ fn until_fetched(node: &Deployment, arguments: &[&str]) -> Output {
 async fn a_registered_process_gets_an_svid_with_a_key_and_a_bundle() {
     let node = Deployment::start();
     let refused = fetch(&node.socket()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::PermissionDenied); // WAPI-40
+    assert_eq!(refused.code(), Code::PermissionDenied); // WAPI-30
     node.register("/web", &[&this_user()]);
     let (answer, _) = first_answer(&node.socket()).await;
     assert_eq!(ids(&answer.svids), ["spiffe://example.org/web"]);
@@ -103,6 +103,28 @@ fn users_are_told_apart() {
 }
 
 #[tokio::test]
+async fn the_oldest_entry_comes_first_and_hints_are_passed_on() {
+    let node = Deployment::start();
+    for (path, hint) in [("/z-first", "one"), ("/a-second", "two"), ("/m-third", "three")] {
+        node.register_with(path, &[&this_user()], &["--hint", hint]);
+    }
+    let (mut answer, mut stream) = first_answer(&node.socket()).await;
+    while answer.svids.len() < 3 {
+        answer = next(&mut stream).await.unwrap();
+    }
+    let order: Vec<_> =
+        answer.svids.iter().map(|svid| (svid.spiffe_id.as_str(), svid.hint.as_str())).collect();
+    assert_eq!(
+        order,
+        [
+            ("spiffe://example.org/z-first", "one"),
+            ("spiffe://example.org/a-second", "two"),
+            ("spiffe://example.org/m-third", "three"),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_stream_is_told_of_each_change_and_ends_when_nothing_is_left() {
     let node = Deployment::start();
     let first = node.register("/one", &[&this_user()]);
@@ -118,7 +140,7 @@ async fn a_stream_is_told_of_each_change_and_ends_when_nothing_is_left() {
 
     node.admin(&["entry", "delete", "--entry-id", &second]);
     let end = next(&mut stream).await.unwrap_err();
-    assert_eq!(end.code(), Code::PermissionDenied); // WAPI-41: redacted
+    assert_eq!(end.code(), Code::PermissionDenied); // WAPI-07
 }
 
 #[tokio::test]
@@ -184,12 +206,12 @@ async fn what_is_no_call_of_a_workload_is_refused_as_the_standard_says() {
     first_answer(&node.socket()).await;
     let mut client = connect(&node.socket()).await;
     let without_header = client.fetch_x509svid(X509svidRequest {}).await.unwrap_err();
-    assert_eq!(without_header.code(), Code::InvalidArgument); // WEP-20
+    assert_eq!(without_header.code(), Code::InvalidArgument); // WEP-04
     let wit = client.fetch_witsvid(request(WitsvidRequest::default())).await.unwrap_err();
     assert_eq!(wit.code(), Code::Unimplemented);
     let no_audience = JwtsvidRequest { audience: Vec::new(), spiffe_id: String::new() };
     let no_audience = client.fetch_jwtsvid(request(no_audience)).await.unwrap_err();
-    assert_eq!(no_audience.code(), Code::InvalidArgument); // WAPI-52
+    assert_eq!(no_audience.code(), Code::InvalidArgument); // WAPI-40
     assert!(fetch(&node.socket()).await.is_ok());
 }
 
