@@ -16,10 +16,11 @@
 //! | runs another executable (`execve`) | yes, from accept on: `/proc/PID/exe` leads to another file | the connection is of no more use; a new one is attested as what it is now |
 //! | runs another executable between `connect` and accept | no: the kernel keeps no time of it | attested as what it is at accept. It is the same user and group, see the next line |
 //! | changes its user or group, or runs a set-user-ID program | yes: the effective IDs are no longer those noted at `connect` | refused until it connects anew |
-//! | runs the same executable again | no | it is the same process, user and file, and is entitled to the same |
+//! | runs the same executable again, by this name or another link to the file | no | it is the same process, user and file; by what name it runs now, the next request finds out |
 //! | passes its socket on (`SCM_RIGHTS`) or shares it with a child (`fork`) | no: to the kernel the connection remains its own | the connection is served as the one who connected, never as who holds it now, and ends when the one who connected exits |
 //! | is in a PID namespace that this agent cannot see into | yes: its number is 0 | refused |
-//! | is a thread, or lost its main thread | threads are one process | served until the last thread ends |
+//! | is a thread | threads are one process | served as the process |
+//! | lost its main thread, while others go on | yes: the kernel no longer tells its executable | refused until it connects anew, and then without `path` and `sha256` |
 //!
 //! A process may hand what it is given to any other: it could as well hand on the key. What it
 //! cannot do is to obtain what *another* process is entitled to. What runs as the same user can
