@@ -145,12 +145,20 @@ fn prepare_directory(directory: &Path) -> Result<(), BindError> {
     };
     made.map_err(|error| system("create the directory", directory, error))?;
     let metadata = fs::metadata(directory);
-    let mode = metadata.map_err(|error| system("inspect", directory, error))?.mode();
-    // Whoever may write there may put a socket of their own in the place of this one.
-    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
-        warn!(directory = %directory.display(), "others may replace the socket in this directory");
+    let metadata = metadata.map_err(|error| system("inspect", directory, error))?;
+    let own = rustix::process::geteuid().as_raw();
+    if others_may_replace((metadata.mode(), metadata.uid()), own) {
+        warn!(directory = %directory.display(), "others may replace the socket in this directory; \
+            give it one that only the agent's user or root may write to");
     }
     Ok(())
+}
+
+/// Whether users other than root and `own` may put something else in the place of a file in a
+/// directory of this mode and owner. The owner always may.
+fn others_may_replace((mode, owner): (u32, u32), own: u32) -> bool {
+    let is_shared = mode & 0o022 != 0 && mode & 0o1000 == 0;
+    is_shared || (owner != own && owner != 0)
 }
 
 /// Makes sure that nothing is at the path, except a socket that was left behind, which goes.
@@ -243,6 +251,21 @@ mod tests {
         .await;
         bound.unwrap();
         assert_eq!(mode(directory.path()), 0o711);
+    }
+
+    #[test]
+    fn only_the_agents_user_and_root_may_replace_a_socket_unnoticed() {
+        for (mode, owner, expected) in [
+            (0o755, 1_000, false),
+            (0o755, 0, false),
+            (0o1777, 0, false),   // /tmp
+            (0o755, 1_001, true), // made by another user before the agent came
+            (0o1777, 1_001, true),
+            (0o775, 1_000, true),
+            (0o757, 0, true),
+        ] {
+            assert_eq!(others_may_replace((mode, owner), 1_000), expected, "{mode:o} {owner}");
+        }
     }
 
     #[tokio::test]
