@@ -85,7 +85,10 @@ part_clients() {
     cargo build --locked --manifest-path "$source/rust/Cargo.toml" --target-dir "$built/rust"
     cp "$built/rust/debug/client" "$CLIENTS/rust/"
 
-    "$python" -m ensurepip --version >/dev/null 2>&1 || packages python3-venv
+    if ! "$python" -m ensurepip --version >/dev/null 2>&1 && ! packages python3-venv; then
+        skip "$PART" "Python cannot make a virtual environment, and $(install_refusal)"
+        return 0
+    fi
     [ -x "$built/python/bin/pip" ] || "$python" -m venv "$built/python"
     "$built/python/bin/pip" install --quiet --disable-pip-version-check \
         -r "$source/python/requirements.txt"
@@ -98,6 +101,7 @@ part_clients() {
     cp proto/proto/workload.proto "$CLIENTS/proto/"
 
     [ -z "${go:-}" ] || wait "$go"
+    [ "$(id -u)" -eq 0 ] || skip "clients of another user" "only root can become one"
     PYTHONDONTWRITEBYTECODE=1 STEEPLE_CLIENTS_DIR="$CLIENTS" STEEPLE_CLIENTS_PYTHON="$python" \
         "$built/python/bin/python" -m pytest -p no:cacheprovider -n 8 "$source"
 }
