@@ -112,12 +112,6 @@ impl<'a> Certificate<'a> {
         self.not_after
     }
 
-    /// Whether the certificate is valid at this time.
-    #[must_use]
-    pub fn is_valid_at(&self, now: SystemTime) -> bool {
-        self.not_before <= now && now <= self.last_moment()
-    }
-
     /// The end of the validity's last second, which belongs to it as a whole.
     pub(super) fn last_moment(&self) -> SystemTime {
         self.not_after.checked_add(Duration::from_nanos(999_999_999)).unwrap_or(self.not_after)
