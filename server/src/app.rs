@@ -276,6 +276,17 @@ fn attestors(
     built.collect()
 }
 
+/// Reads the files that the configuration names and that have to be there before a start.
+pub fn check_files(config: &Config) -> anyhow::Result<()> {
+    for attestor in &config.node_attestors {
+        match attestor {
+            NodeAttestorConfig::JoinToken => {}
+            NodeAttestorConfig::X509Pop(config) => drop(ca_bundles(&config.ca_bundle_paths)?),
+        }
+    }
+    Ok(())
+}
+
 fn ca_bundles(paths: &[PathBuf]) -> anyhow::Result<Authorities> {
     let mut all = Authorities::default();
     for path in paths {

@@ -13,6 +13,7 @@ use steeple::x509::verify::VerifiedPeer;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{debug, info_span, warn};
@@ -24,6 +25,10 @@ use super::limits::network_of;
 
 /// How long a client may take to its first call.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How often connections that are closed for want of room are told of. Whoever opens them must not
+/// fill the log.
+const NOTICE: Duration = Duration::from_secs(10);
 
 /// How long to wait when the operating system has no room for a connection.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -62,9 +67,9 @@ pub struct Listener {
 /// Why a connection is not taken.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 enum Full {
-    #[error("there are too many connections")]
+    #[error("there are too many of their kind")]
     Total,
-    #[error("there are too many connections from this address")]
+    #[error("there are too many of their kind from this address")]
     Address,
 }
 
@@ -73,7 +78,12 @@ enum Full {
 struct Places {
     all: Room,
     anonymous: Room,
+    notices: Arc<Notices>,
 }
+
+/// When it was told last that there is no room, and how often it could have been since.
+#[derive(Debug, Default)]
+struct Notices(Mutex<(Option<Instant>, u64)>);
 
 /// So many places, and so many for one address.
 #[derive(Clone, Debug)]
@@ -144,20 +154,20 @@ impl Listener {
         };
         let place = match self.places.all.take(address.ip()) {
             Ok(place) => place,
-            Err(full) => return warn!(%address, %full, "connection closed"),
+            Err(full) => return self.places.notices.tell(full, address, Instant::now()),
         };
         // Answers are small, and each is complete when it is written.
         if let Err(error) = stream.set_nodelay(true) {
             return debug!(error = &error as &dyn std::error::Error, "connection lost");
         }
         let (acceptor, routes) = (self.acceptor.clone(), self.routes.clone());
-        let (shared, anonymous) = (Arc::clone(&self.shared), self.places.anonymous.clone());
+        let (shared, places) = (Arc::clone(&self.shared), self.places.clone());
         tasks.spawn(info_span!("connection", %address), |stop| async move {
             match acceptor.accept(stream).await {
                 Ok(Accepted { stream, peer }) => {
-                    let _place = match admission(peer.as_ref(), &anonymous, address.ip()) {
+                    let _place = match admission(peer.as_ref(), &places.anonymous, address.ip()) {
                         Ok(place) => place,
-                        Err(full) => return warn!(%full, "connection without certificate closed"),
+                        Err(full) => return places.notices.tell(full, address, Instant::now()),
                     };
                     let caller = Arc::new(caller(peer.as_ref(), address));
                     let guard = Guard::new(routes, caller, shared);
@@ -175,7 +185,28 @@ impl Places {
         Self {
             all: Room::new(bounds.total, bounds.per_address),
             anonymous: Room::new(bounds.anonymous, bounds.anonymous_per_address),
+            notices: Arc::default(),
         }
+    }
+}
+
+impl Notices {
+    fn tell(&self, full: Full, address: SocketAddr, now: Instant) {
+        if let Some(closed) = self.due(now) {
+            warn!(%address, %full, closed, "connections closed");
+        }
+    }
+
+    /// How many connections were closed since it was told last, if it is to be told now.
+    fn due(&self, now: Instant) -> Option<u64> {
+        let mut notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (told, closed) = &mut *notices;
+        *closed = closed.saturating_add(1);
+        if told.is_some_and(|told| now.saturating_duration_since(told) < NOTICE) {
+            return None;
+        }
+        *told = Some(now);
+        Some(std::mem::take(closed))
     }
 }
 
@@ -261,6 +292,16 @@ mod tests {
         assert!(admit("192.0.2.2").unwrap().is_some());
         drop(crowd);
         assert!(admit("192.0.2.1").is_ok());
+    }
+
+    #[test]
+    fn a_crowd_does_not_fill_the_log() {
+        let (notices, now) = (Notices::default(), Instant::now());
+        assert_eq!(notices.due(now), Some(1));
+        for millis in 0..100 {
+            assert_eq!(notices.due(now + Duration::from_millis(millis)), None);
+        }
+        assert_eq!(notices.due(now + NOTICE), Some(101));
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::output::Output;
+use crate::app;
 use crate::config::Config;
 
 /// What can be done with a configuration.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check a configuration without starting anything
+    /// Check a configuration, and the files that it names, without starting anything
     Check(Check),
 }
 
@@ -33,6 +34,7 @@ impl ConfigCommand {
 impl Check {
     fn run(self, output: &mut Output) -> anyhow::Result<()> {
         let config = Config::load(self.config.as_deref())?;
+        app::check_files(&config)?;
         for (key, longest) in config.shortened_ttls() {
             let longest = humantime::format_duration(longest);
             output.note(&format!(
