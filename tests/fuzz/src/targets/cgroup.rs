@@ -143,6 +143,7 @@ fn seeds() -> Vec<Vec<u8>> {
         format!("0::/libpod-conmon-{A}.scope\n"),
         format!("3:cpu:/docker/{A}/kubepods/pod{pod}/{B}/x\n0::/docker/{A}\n"),
         format!("3:cpu:/docker/{A}\n0::/docker/{B}\n"),
+        format!("0::/kubepods/burstable/pod{pod}/{A}/docker/{B}\n"),
     ]
     .iter()
     .map(|content| Seed::default().chunk(format!("docker/{B}").as_bytes()).rest(content.as_bytes()))

@@ -109,7 +109,7 @@ fn frames(mut input: Input<'_>) -> Vec<u8> {
         let flags = input.byte();
         let stream = input.choose(&[1, 3, 0, 5]);
         let payload = input.chunk();
-        let copies = if kind == HEADERS { 1 } else { 1 + input.byte() % 20 };
+        let copies = 1 + input.byte() % 40;
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         let frame = [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat();
         (0..copies).for_each(|_| frames.extend(&frame));
@@ -283,13 +283,17 @@ fn seeds() -> Vec<Vec<u8>> {
     let again = [0x83, 0x86, 0xc0, 0xbf, 0xbe];
     let padded = [&[3, 0x80, 0, 0, 0, 16][..], &block, &[0; 3]].concat();
     let resized = [&[0x20, 0x3f, 0xe1, 0x1f][..], &block].concat();
+    // Thirty-two entries of 128 fill the table; one more, and the oldest goes.
+    let full = literal(0x40, "a", &"b".repeat(95)).repeat(32);
     let bomb = [literal(0x40, "a", &"b".repeat(120)), vec![0xbe; 120]].concat();
-    // Each a kind, flags, a stream and a payload; and for kinds other than 0 and 1 a count.
+    // Each octet of the later blocks stands for four thousand.
+    let large = [&[0x40, 1, b'a', 0x7f, 0xa1, 0x1e][..], &[b'b'; 4000]].concat();
+    // Each a kind, flags, a stream and a payload; and how often once more.
     let frames = |frames: &[(u8, u8, u8, &[u8])]| {
         let start = Seed::default().byte(2).byte(7);
         let seed = frames.iter().fold(start, |seed, (kind, flags, stream, payload)| {
-            let seed = seed.byte(*kind).byte(*flags).byte(*stream).chunk(payload);
-            if *kind < 2 { seed } else { seed.byte(0) }
+            let copies = if *payload == [0xbe; 4] { 39 } else { 0 };
+            seed.byte(*kind).byte(*flags).byte(*stream).chunk(payload).byte(copies)
         });
         seed.rest(&[])
     };
@@ -301,6 +305,11 @@ fn seeds() -> Vec<Vec<u8>> {
         frames(&[(0, 0x2c, 0, &padded), (8, 0, 0, &[0; 4]), (6, 1, 2, &[])]),
         frames(&[(0, 4, 0, &resized), (0, 4, 1, &again)]),
         frames(&[(0, 4, 0, &bomb), (0, 4, 1, &[0xbe])]),
+        frames(&[(0, 4, 0, &large), (0, 4, 1, &[0xbe; 4]), (0, 4, 1, &[0xbe; 4])]),
+        frames(&[(0, 4, 0, &block), (0, 4, 1, &[0x20, 0xbe])]),
+        frames(&[(0, 4, 0, &block), (0, 4, 1, &[0x20, 0x3f, 0xe1, 0x1f, 0xc1])]),
+        frames(&[(0, 4, 0, &full), (0, 4, 1, &[0xdd, 0xbe]), (0, 4, 1, &[0xde])]),
+        frames(&[(0, 4, 0, &[&full[..], &literal(0x40, "c", "d")].concat()), (0, 4, 1, &[0xdd])]),
         frames(&[(0, 4, 0, &[0xbe]), (7, 4, 0, &block)]),
         Seed::default().byte(1).byte(1).rest(&[&head[..], &block].concat()),
         Seed::default()

@@ -26,6 +26,7 @@ fn check(input: &[u8]) {
             assert!(name.id().is_trust_domain() && name.server_id().is_server());
         }
     }
+    check_parts(input);
     let Ok(id) = parsed else { return };
     assert_eq!(Ok(id.as_str()), text);
     assert_eq!(id.to_string().parse(), Ok(id.clone()));
@@ -37,6 +38,15 @@ fn check(input: &[u8]) {
     assert!(id.is_reserved() || !id.is_agent() && !id.is_server());
     let json = serde_json::to_string(&id).unwrap();
     assert_eq!(serde_json::from_str::<SpiffeId>(&json).unwrap(), id);
+}
+
+/// A trust domain and a path make the ID that is written with them, or none.
+fn check_parts(input: &[u8]) {
+    let Some(Ok(rest)) = input.strip_prefix(b"spiffe://").map(std::str::from_utf8) else { return };
+    let (name, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let Ok(name) = TrustDomain::parse(name) else { return };
+    let made = SpiffeId::new(&name, path);
+    assert_eq!(made.is_ok(), is_id(input), "{made:?}");
 }
 
 /// SPIFFE-ID 2, one byte after the other.

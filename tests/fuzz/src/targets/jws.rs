@@ -230,6 +230,11 @@ fn seeds() -> Vec<Vec<u8>> {
     let changed = Seed::default().byte(2).byte(0).number(200).byte(4).chunk(b"abcd");
     seeds.push(changed.chunk(whole.as_bytes()).rest(good.as_bytes()));
     seeds.push(Seed::default().byte(0).rest(foreign().as_bytes()));
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256"}"#);
+    // `{}` as it is encoded, with stray bits and with padding; a signature with stray bits.
+    for rest in ["e30.AA", "e31.AA", "e30=.AA", "e30.AB", "e30.AA=="] {
+        seeds.push(Seed::default().byte(0).rest(format!("{header}.{rest}").as_bytes()));
+    }
     seeds
 }
 

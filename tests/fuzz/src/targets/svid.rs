@@ -45,6 +45,9 @@ pub(crate) const TARGET: Target = Target {
 pub(crate) const NOW: i64 = 1_800_000_000;
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// At least as many as a leaf has.
+const MAX_ELEMENTS: usize = 80;
+
 const SEQUENCE: u8 = 0x30;
 const BIT_STRING: u8 = 3;
 
@@ -308,6 +311,14 @@ fn seeds() -> Vec<Vec<u8>> {
         seed(1, 0, 0).number(100).byte(1).chunk(b"a").rest(&[]),
         seed(1, 1, 1).number(300).byte(0).chunk(b"bc").rest(&[]),
     ];
+    // Each element of the leaf is left out, there twice, or another: with keyUsage these are of an
+    // authority.
+    let changes: [(u8, &[u8]); 5] = [(0, &[]), (1, &[]), (5, &[6, 2]), (5, &[5, 4]), (5, &[0, 1])];
+    for element in 0..MAX_ELEMENTS {
+        for (what, by) in changes {
+            seeds.push(seed(3, 0, 0).number(element).byte(what).chunk(by).rest(&[]));
+        }
+    }
     for form in [2, 3] {
         for (chain, index) in [(0, 0), (1, 0), (1, 1)] {
             seeds.push(seed(form, chain, index).rest(&[]));
