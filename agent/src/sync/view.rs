@@ -58,9 +58,9 @@ impl View {
         {
             return Arc::clone(known);
         }
-        let left_out = bundle.x509_authorities.len() + bundle.jwt_authorities.len()
-            - usable.x509_authorities.len()
-            - usable.jwt_authorities.len();
+        // One that has expired was of use before: that is the ordinary end of each.
+        let left_out = bundle.x509_authorities.iter().filter(|a| end_of_x509(a).is_none()).count()
+            + bundle.jwt_authorities.iter().filter(|a| !is_jwt_authority(a)).count();
         if left_out > 0 {
             let trust_domain = bundle.trust_domain.as_str();
             warn!(trust_domain, left_out, "a bundle has authorities that cannot be used");
@@ -127,11 +127,20 @@ fn usable(bundle: &Bundle, now: SystemTime) -> Bundle {
 }
 
 fn is_usable_x509(authority: &X509Authority, now: SystemTime) -> bool {
-    Certificate::parse(&authority.certificate)
-        .is_ok_and(|certificate| certificate.is_ca() && certificate.not_after() >= now)
+    end_of_x509(authority).is_some_and(|not_after| not_after >= now)
+}
+
+/// When the authority expires, if it is one.
+fn end_of_x509(authority: &X509Authority) -> Option<SystemTime> {
+    let certificate = Certificate::parse(&authority.certificate).ok()?;
+    certificate.is_ca().then(|| certificate.not_after())
 }
 
 fn is_usable_jwt(authority: &JwtAuthority, now: SystemTime) -> bool {
-    PublicKey::from_spki(&authority.public_key).is_ok()
+    is_jwt_authority(authority)
         && authority.expires_at.is_none_or(|expires_at| expires_at > unix_seconds(now))
+}
+
+fn is_jwt_authority(authority: &JwtAuthority) -> bool {
+    PublicKey::from_spki(&authority.public_key).is_ok()
 }
