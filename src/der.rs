@@ -153,13 +153,7 @@ impl<'a> Reader<'a> {
 
     /// A bit string.
     pub(crate) fn bits(&mut self) -> Result<BitString<'a>, Malformed> {
-        let (&unused, bytes) = self.expect(BIT_STRING)?.split_first().ok_or(Malformed)?;
-        let last = bytes.last().copied().unwrap_or(0);
-        // The unused bits are zero, and there are none where there is no byte.
-        if unused > 7 || (bytes.is_empty() && unused != 0) || last & ((1 << unused) - 1) != 0 {
-            return Err(Malformed);
-        }
-        Ok(BitString { unused, bytes })
+        BitString::read(self.expect(BIT_STRING)?)
     }
 
     /// Whether everything was read.
@@ -170,6 +164,19 @@ impl<'a> Reader<'a> {
     /// Refuses what is left over.
     pub(crate) fn finish(self) -> Result<(), Malformed> {
         if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}
+
+impl<'a> BitString<'a> {
+    /// Reads the content of a bit string, whatever its tag is.
+    pub(crate) fn read(content: &'a [u8]) -> Result<Self, Malformed> {
+        let (&unused, bytes) = content.split_first().ok_or(Malformed)?;
+        let last = bytes.last().copied().unwrap_or(0);
+        // The unused bits are zero, and there are none where there is no byte.
+        if unused > 7 || (bytes.is_empty() && unused != 0) || last & ((1 << unused) - 1) != 0 {
+            return Err(Malformed);
+        }
+        Ok(Self { unused, bytes })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
 use super::{Serial, hex, name, signature, time};
-use crate::der::{self, Malformed, Reader};
+use crate::der::{self, BitString, Malformed, Reader};
 use crate::keys::{PublicKey, PublicKeyError};
 
 mod extensions;
@@ -73,8 +73,9 @@ impl<'a> Certificate<'a> {
         let subject = read_name(&mut reader)?;
         let spki = read_spki(&mut reader)?;
         // issuerUniqueID and subjectUniqueID, which nobody writes and nothing here reads.
-        reader.optional(der::context(1))?;
-        reader.optional(der::context(2))?;
+        for tag in [der::context(1), der::context(2)] {
+            reader.optional(tag)?.map(BitString::read).transpose()?;
+        }
         let extensions = match reader.optional(der::constructed(3))? {
             Some(extensions) => Extensions::read(extensions)?,
             None => Extensions::default(),

@@ -66,6 +66,12 @@ fn anything_but_der_is_refused() {
     change(&|leaf| leaf.version = value(0xa0, &value(2, &[1])), version);
     change(&|leaf| leaf.version = value(0xa0, &value(2, &[3])), version);
     change(&|leaf| leaf.tail = vec![5, 0], malformed);
+    let unique_id = |leaf: &mut Forge, tag, content: &[u8]| leaf.spki.extend(value(tag, content));
+    for tag in [0x81, 0x82] {
+        change(&|leaf| unique_id(leaf, tag, &[0, 1]), Err(PeerError::NoPathToAuthority));
+        change(&|leaf| unique_id(leaf, tag, &[]), malformed);
+        change(&|leaf| unique_id(leaf, tag, &[8, 1]), malformed);
+    }
     change(&|leaf| leaf.extensions.clear(), Err(PeerError::KeyUsage));
     let times = |not_before: &[u8], not_after: &[u8]| sequence(&[not_before, not_after]);
     let (good, end) = (value(0x17, b"260101000000Z"), value(0x17, b"290101000000Z"));
