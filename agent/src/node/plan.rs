@@ -35,6 +35,8 @@ pub struct Situation {
     pub svid: Option<Term>,
     /// When the next call to the server may be made.
     pub retry_at: SystemTime,
+    /// When to store again what could not be stored.
+    pub store_at: Option<SystemTime>,
 }
 
 /// When an SVID is to be renewed, and when it is worth nothing any more.
@@ -51,6 +53,8 @@ pub struct Term {
 pub enum Next {
     /// Nothing before this time.
     Wait(SystemTime),
+    /// Store what this node is.
+    Store,
     /// Stop using the SVID.
     Expire,
     /// Attest the node.
@@ -72,9 +76,29 @@ pub enum Verdict {
     Banned,
 }
 
+impl Term {
+    /// Until when an SVID that was to take the place of this one is not used if it cannot be
+    /// stored, as after a restart this one would be all there is, and no longer accepted. A quarter
+    /// of the time for renewal is left to use it all the same.
+    #[must_use]
+    pub fn patience(self) -> SystemTime {
+        let left = self.not_after.duration_since(self.renew_at).unwrap_or(Duration::ZERO);
+        self.not_after - left / 4
+    }
+}
+
 /// What to do in this situation.
 #[must_use]
 pub fn next(situation: &Situation, now: SystemTime) -> Next {
+    let store_at = situation.store_at.map(|at| end_of_wait(at, MAX_RETRY_AFTER, now));
+    match (next_call(situation, now), store_at) {
+        (Next::Wait(_), Some(at)) if at <= now => Next::Store,
+        (Next::Wait(until), Some(at)) => Next::Wait(until.min(at)),
+        (next, _) => next,
+    }
+}
+
+fn next_call(situation: &Situation, now: SystemTime) -> Next {
     if let Some(term) = situation.svid
         && now > term.not_after
     {
@@ -162,7 +186,7 @@ mod tests {
     /// An SVID that is to be renewed at 100 and valid until 200.
     fn situation(standing: Standing, retry_at: i64) -> Situation {
         let svid = Some(Term { renew_at: at(100), not_after: at(200) });
-        Situation { standing, svid, retry_at: at(retry_at) }
+        Situation { standing, svid, retry_at: at(retry_at), store_at: None }
     }
 
     #[track_caller]
@@ -210,6 +234,25 @@ mod tests {
         check(situation(refused, 50), 120, Next::Appeal);
         check(situation(refused, 50), 201, Next::Expire);
         check(Situation { svid: None, ..situation(Standing::Banned, 50) }, 50, Next::Appeal);
+    }
+
+    #[test]
+    fn what_could_not_be_stored_is_stored_when_nothing_else_is_to_be_done() {
+        let unstored = |at| Situation { store_at: Some(at), ..situation(Standing::Attested, 0) };
+        check(unstored(at(60)), 50, Next::Wait(at(60)));
+        check(unstored(at(60)), 60, Next::Store);
+        check(unstored(at(300)), 50, Next::Wait(at(100)));
+        check(unstored(at(60)), 100, Next::Renew);
+        check(unstored(at(60)), 201, Next::Expire);
+        let svid = Some(Term { renew_at: at(10_000), not_after: at(20_000) });
+        let set_back = Situation { svid, ..unstored(at(5_000)) };
+        check(set_back, 100, Next::Store);
+    }
+
+    #[test]
+    fn a_successor_that_is_not_stored_is_used_when_the_end_is_near() {
+        let term = Term { renew_at: at(100), not_after: at(200) };
+        assert_eq!(term.patience(), at(175));
     }
 
     #[test]

@@ -13,11 +13,10 @@ use steeple::x509::verify::{AnchorSet, Anchors};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::attestation::{AttestFailure, Attestation};
+use super::attestation::Attestation;
 use super::plan::{self, Next, Situation, Standing, Term, Verdict};
 use super::saved::{self, Identity, Saved, SavedError};
 use super::{Channels, Config, Deps, NodeError, NodeStatus};
-use crate::server_api::Denial;
 
 /// Waits while the server is away.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -25,9 +24,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Waits while the server refuses this node.
 const APPEAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 
-/// What helps where it is not the server of this node that answers.
-const TRUST_ADVICE: &str = "server, trust_domain and trust_bundle (or its fingerprint) must be \
-                            those of one server; `steeple-server bundle show` prints its bundle";
+mod refusals;
 
 /// The task.
 #[derive(Debug)]
@@ -43,6 +40,9 @@ pub struct Node {
     retry: Backoff,
     appeal: Backoff,
     retry_at: SystemTime,
+    /// When to store again what could not be stored.
+    store_at: Option<SystemTime>,
+    store_again: Backoff,
     greeted: bool,
 }
 
@@ -62,6 +62,8 @@ impl Node {
             retry: Backoff::new(RETRY.0, RETRY.1),
             appeal: Backoff::new(APPEAL.0, APPEAL.1),
             retry_at: now,
+            store_at: None,
+            store_again: Backoff::new(RETRY.0, RETRY.1),
             greeted: false,
         };
         node.trust();
@@ -88,12 +90,16 @@ impl Node {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), NodeError> {
         let own = Arc::clone(&self.deps.clock);
         loop {
-            let situation =
-                Situation { standing: self.standing, svid: self.term, retry_at: self.retry_at };
+            let situation = Situation {
+                standing: self.standing,
+                svid: self.term,
+                retry_at: self.retry_at,
+                store_at: self.store_at,
+            };
             let next = plan::next(&situation, own.now());
             let wait = match next {
                 Next::Wait(until) => until,
-                Next::Expire | Next::Attest | Next::Renew | Next::Appeal => own.now(),
+                Next::Expire | Next::Attest | Next::Renew | Next::Appeal | Next::Store => own.now(),
             };
             tokio::select! {
                 biased;
@@ -115,6 +121,10 @@ impl Node {
                 self.expire();
                 Ok(())
             }
+            Next::Store => {
+                self.store_again();
+                Ok(())
+            }
             Next::Attest => self.attest().await,
             Next::Renew => self.renew().await,
             Next::Appeal => self.plead().await,
@@ -130,9 +140,12 @@ impl Node {
             Ok((saved, bundle)) => {
                 if let Some(identity) = saved.identity.clone() {
                     self.saved = saved;
-                    self.store().await?;
                     self.trust_bundle(&bundle);
                     self.become_agent(&identity);
+                    // What proved this node may be worth nothing any more: its SVID is used anyway.
+                    if let Err(error) = self.store() {
+                        self.not_stored(&error);
+                    }
                     info!(
                         spiffe_id = %identity.svid.spiffe_id(),
                         expires_at = clock::unix_seconds(identity.svid.not_after()),
@@ -144,35 +157,6 @@ impl Node {
             }
             Err(failure) => self.attestation_failed(&failure).await,
         }
-    }
-
-    async fn attestation_failed(&mut self, failure: &AttestFailure) -> Result<(), NodeError> {
-        let advice = self.advice(failure);
-        let trouble = match advice {
-            Some(advice) => format!("{}; {advice}", with_causes(failure)),
-            None => with_causes(failure),
-        };
-        match failure.verdict() {
-            Verdict::Retry(after) => {
-                let wait = self.wait(after);
-                warn!(error = trouble, retry_in = ?wait, "node attestation failed");
-                self.publish(Some(trouble));
-                return Ok(());
-            }
-            Verdict::Refused | Verdict::Banned if !self.was_agent => {
-                return Err(NodeError::NotAttested(trouble));
-            }
-            Verdict::Refused => {
-                error!(error = trouble, "node attestation was refused");
-                if self.standing == Standing::Attested {
-                    self.standing = Standing::Refused(Denial::MustReattest);
-                }
-            }
-            Verdict::Banned => self.forget().await?,
-        }
-        self.wait_for_help();
-        self.publish(Some(trouble));
-        Ok(())
     }
 
     /// Takes up the SVID that had expired, if the clock no longer says so.
@@ -187,15 +171,6 @@ impl Node {
         true
     }
 
-    /// What would help, if that is known.
-    fn advice(&self, failure: &AttestFailure) -> Option<&'static str> {
-        match failure.verdict() {
-            _ if failure.is_distrust() => Some(TRUST_ADVICE),
-            Verdict::Retry(_) => None,
-            Verdict::Refused | Verdict::Banned => Some(self.deps.attestor.advice()),
-        }
-    }
-
     async fn renew(&mut self) -> Result<(), NodeError> {
         let Some(identity) = self.saved.identity.clone() else {
             return self.attest().await;
@@ -206,8 +181,20 @@ impl Node {
         match self.attestation().renew(&identity, &self.saved).await {
             Ok(renewed) => {
                 self.saved.identity = Some(renewed.clone());
-                self.store().await?;
-                self.become_agent(&renewed);
+                if let Err(error) = self.store() {
+                    let patience = self.term.map(Term::patience);
+                    if let Some(end) = patience.filter(|end| self.deps.clock.now() < *end) {
+                        self.saved.identity = Some(identity);
+                        self.wait(None);
+                        self.retry_at = self.retry_at.min(end);
+                        self.not_stored(&error);
+                        return Ok(());
+                    }
+                    self.become_agent(&renewed);
+                    self.not_stored(&error);
+                } else {
+                    self.become_agent(&renewed);
+                }
                 info!(
                     spiffe_id = %renewed.svid.spiffe_id(),
                     expires_at = clock::unix_seconds(renewed.svid.not_after()),
@@ -228,53 +215,6 @@ impl Node {
         Ok(())
     }
 
-    /// Tries to get out of a refusal: with new evidence, or because it has been taken back.
-    async fn plead(&mut self) -> Result<(), NodeError> {
-        let reattestable = self.saved.identity.as_ref().is_none_or(|i| i.reattestable);
-        if reattestable || self.attestation().has_new_evidence(&self.saved).await {
-            return self.attest().await;
-        }
-        match self.deps.contact.agent().post_status(env!("CARGO_PKG_VERSION")).await {
-            Ok(()) => {
-                info!("the server takes this node for an agent again");
-                self.standing = Standing::Attested;
-                self.reset();
-                self.publish(None);
-            }
-            Err(_still_refused) => self.wait_for_help(),
-        }
-        Ok(())
-    }
-
-    async fn denied(&mut self, denial: Denial) {
-        let Some(standing) = plan::denied(self.standing, denial) else {
-            return;
-        };
-        if standing == Standing::Banned {
-            if let Err(error) = self.forget().await {
-                error!(error = &error as &dyn Error, "the SVID on disk was not removed");
-            }
-            self.wait_for_help();
-            self.publish(Some(format!("{denial}; {}", self.deps.attestor.advice())));
-            return;
-        }
-        self.standing = standing;
-        self.retry_at = self.deps.clock.now();
-        self.reset();
-        let reattestable = self.saved.identity.as_ref().is_some_and(|i| i.reattestable);
-        if reattestable || self.attestation().has_new_evidence(&self.saved).await {
-            warn!(error = &denial as &dyn Error, "Agent needs to re-attest: attesting again");
-            self.publish(None);
-        } else {
-            let advice = self.deps.attestor.advice();
-            error!(
-                error = &denial as &dyn Error,
-                advice, "Agent needs to re-attest and cannot by itself: serving what is valid"
-            );
-            self.publish(Some(format!("{denial}; {advice}")));
-        }
-    }
-
     async fn bundle_changed(&mut self) {
         let bundle = self.channels.bundle.borrow_and_update().clone();
         // The first bundle says that the server is there and takes this node for an agent.
@@ -286,7 +226,7 @@ impl Node {
         };
         self.trust_bundle(&bundle);
         self.saved.trust = bundle.x509_authorities.clone();
-        if let Err(error) = self.store().await {
+        if let Err(error) = self.store() {
             warn!(error = &error as &dyn Error, "the trust bundle was not stored");
         }
     }
@@ -301,18 +241,6 @@ impl Node {
             self.standing = Standing::Expired;
         }
         self.publish(Some("the agent's SVID has expired".into()));
-    }
-
-    /// Destroys all that made this node an agent.
-    async fn forget(&mut self) -> Result<(), SavedError> {
-        error!("Agent is banned: removing SVID");
-        self.saved.identity = None;
-        self.term = None;
-        self.standing = Standing::Banned;
-        self.channels.material.send_replace(None);
-        self.deps.contact.reconnect();
-        self.publish(None);
-        self.store().await
     }
 
     async fn greet(&mut self) {
@@ -377,9 +305,33 @@ impl Node {
         Attestation { deps: &self.deps, config: &self.config }
     }
 
-    async fn store(&self) -> Result<(), SavedError> {
+    /// Stores what this node is; if that fails it is tried again after a while.
+    fn store(&mut self) -> Result<(), SavedError> {
         // Some milliseconds, in a task that nobody waits for.
-        saved::store(&self.config.file, &self.config.trust_domain, &self.saved)
+        let stored = saved::store(&self.config.file, &self.config.trust_domain, &self.saved);
+        self.store_at = match &stored {
+            Ok(()) => {
+                self.store_again.reset();
+                None
+            }
+            Err(_) => Some(self.deps.clock.now() + self.store_again.wait(random_fraction())),
+        };
+        stored
+    }
+
+    fn store_again(&mut self) {
+        match self.store() {
+            Ok(()) => {
+                info!("what this node is was stored at last");
+                self.publish(None);
+            }
+            Err(error) => self.not_stored(&error),
+        }
+    }
+
+    fn not_stored(&self, error: &SavedError) {
+        error!(error = error as &dyn Error, "the agent's SVID was not stored, trying again");
+        self.publish(Some(format!("the agent's SVID was not stored: {}", with_causes(error))));
     }
 
     fn reset(&mut self) {
@@ -392,9 +344,5 @@ impl Node {
         let wait = self.retry.wait(random_fraction()).max(after.unwrap_or_default());
         self.retry_at = self.deps.clock.now() + wait;
         wait
-    }
-
-    fn wait_for_help(&mut self) {
-        self.retry_at = self.deps.clock.now() + self.appeal.wait(random_fraction());
     }
 }

@@ -20,6 +20,7 @@ use super::*;
 use crate::server_api::ServerError;
 use crate::server_api::node_api::{AttestError, Attested, NodeApi, Opening, Responder};
 
+mod disk;
 mod refusals;
 
 const AGENT: &str = "spiffe://td/spire/agent/x";
