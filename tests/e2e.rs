@@ -23,5 +23,7 @@ mod faults;
 mod harness;
 #[path = "e2e/identity.rs"]
 mod identity;
+#[path = "e2e/rotation.rs"]
+mod rotation;
 #[path = "e2e/workload_api.rs"]
 mod workload_api;

@@ -62,8 +62,8 @@ fn a_container_is_known_by_its_label() {
         "workload_attestor = [{{ type = \"unix\" }}, \
          {{ type = \"docker\", socket_path = \"{engine}\" }}]"
     );
-    let settings = Settings { server: "", agent: Box::leak(attestors.into_boxed_str()) };
-    let node = Deployment::with(settings);
+    let agent = Box::leak(attestors.into_boxed_str());
+    let node = Deployment::with(Settings { agent, ..Settings::default() });
     node.register("/shop", &["docker:label:app:shop"]);
     let image = Image::build(&node);
     let sockets = node.dir.path("agent");

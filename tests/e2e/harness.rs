@@ -6,6 +6,10 @@
 pub(crate) mod api;
 #[path = "harness/bin.rs"]
 pub(crate) mod bin;
+#[path = "harness/disk.rs"]
+pub(crate) mod disk;
+#[path = "harness/join.rs"]
+mod join;
 #[path = "harness/process.rs"]
 pub(crate) mod process;
 #[path = "harness/random.rs"]
@@ -46,6 +50,17 @@ pub(crate) struct Settings {
     pub(crate) server: &'static str,
     /// Lines at the start of `agent.toml`.
     pub(crate) agent: &'static str,
+    pub(crate) joins: Joins,
+}
+
+/// How the agent proves which node it is on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Joins {
+    /// With a token, which works once.
+    #[default]
+    ByToken,
+    /// With a certificate, as often as it likes.
+    ByCertificate,
 }
 
 /// A directory that everybody may look into, since workloads of other users do.
@@ -58,15 +73,24 @@ impl Deployment {
     }
 
     pub(crate) fn with(settings: Settings) -> Self {
-        let dir = Dir::new();
+        Self::inside(Dir::new(), settings)
+    }
+
+    pub(crate) fn inside(dir: Dir, settings: Settings) -> Self {
+        if let Joins::ByCertificate = settings.joins {
+            join::write_certificates(&dir);
+        }
         let server = start_server(&dir, settings, 0);
         let port = port(&server);
         fs::write(dir.path("bundle.pem"), admin(&dir, &["bundle", "show"])).unwrap();
-        let token = admin_json(&dir, &["token", "generate"])["value"].as_str().unwrap().to_owned();
-        fs::write(dir.path("join-token"), &token).unwrap();
+        if let Joins::ByToken = settings.joins {
+            let token = admin_json(&dir, &["token", "generate"])["value"].take();
+            fs::write(dir.path("join-token"), token.as_str().unwrap()).unwrap();
+        }
         let agent = start_agent(&dir, settings, port);
         agent.wait_for("synced");
-        let agent_id = format!("spiffe://example.org/spire/agent/join_token/{token}");
+        let id = admin_json(&dir, &["agent", "list"])["agents"][0]["id"]["path"].take();
+        let agent_id = format!("spiffe://example.org{}", id.as_str().unwrap());
         Self { dir, server, agent, agent_id, port, settings }
     }
 
@@ -81,10 +105,20 @@ impl Deployment {
         self.server = start_server(&self.dir, self.settings, self.port);
     }
 
+    /// Starts the server again, and does not wait for anything.
+    pub(crate) fn launch_server(&self) -> Process {
+        launch_server(&self.dir, self.settings, self.port)
+    }
+
     /// Starts the agent again.
     pub(crate) fn restart_agent(&mut self) {
         self.agent.kill();
         self.agent = start_agent(&self.dir, self.settings, self.port);
+    }
+
+    /// Starts another agent, and does not wait for anything.
+    pub(crate) fn launch_agent(&self) -> Process {
+        launch_agent(&self.dir, self.settings, self.port)
     }
 
     /// What an admin command prints, which must succeed.
@@ -180,32 +214,37 @@ pub(crate) fn launch_server(dir: &Dir, settings: Settings, port: u16) -> Process
     let data = dir.path("server");
     let text = format!(
         "{}\ntrust_domain = \"example.org\"\ndata_dir = \"{}\"\nbind_address = \"127.0.0.1\"\n\
-         bind_port = {port}\nsocket_path = \"{}\"\n",
+         bind_port = {port}\nsocket_path = \"{}\"\n{}",
         settings.server,
         data.display(),
         admin_socket(dir).display(),
+        join::of_server(settings.joins),
     );
     fs::write(&config, text).unwrap();
     Process::start(command(&bin::server()).arg("run").arg("--config").arg(config))
 }
 
 fn start_agent(dir: &Dir, settings: Settings, port: u16) -> Process {
+    let agent = launch_agent(dir, settings, port);
+    agent.wait_for("Starting agent APIs");
+    agent
+}
+
+fn launch_agent(dir: &Dir, settings: Settings, port: u16) -> Process {
     let config = dir.path("agent.toml");
     let text = format!(
         "{}\nserver = \"127.0.0.1:{port}\"\ntrust_domain = \"example.org\"\n\
          data_dir = \"{}\"\nsocket_path = \"{}\"\ntrust_bundle = \"{}\"\n\
-         join_token_file = \"{}\"\nsync_interval = \"1s\"\n",
+         sync_interval = \"1s\"\n{}",
         settings.agent,
         dir.path("agent-data").display(),
         dir.path("agent/api.sock").display(),
         dir.path("bundle.pem").display(),
-        dir.path("join-token").display(),
+        join::of_agent(settings.joins),
     );
     fs::write(&config, text).unwrap();
     let mut command = command(&bin::agent());
-    let agent = Process::start(command.arg("run").arg("--config").arg(config));
-    agent.wait_for("Starting agent APIs");
-    agent
+    Process::start(command.arg("run").arg("--config").arg(config))
 }
 
 /// Where the server says that it listens.
@@ -263,6 +302,15 @@ pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) 
         std::thread::yield_now();
         std::thread::park_timeout(Duration::from_millis(50));
     }
+}
+
+/// Whether this is root, without whom `what` cannot be tested.
+pub(crate) fn is_root(what: &str) -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        skipped(what, "only root can");
+    }
+    is_root
 }
 
 /// Notes that `what` was left out, past the capture of what tests print. On CI nothing may be.

@@ -90,9 +90,7 @@ impl Ledger {
     /// Was given a token.
     pub(crate) fn signed_token(&mut self, token: &str) {
         self.heard();
-        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
-        let digits = hash.as_ref().iter().map(|byte| format!("{byte:02x}"));
-        self.told.tokens.push(digits.collect());
+        self.told.tokens.push(hash(token));
     }
 
     /// Whatever signed something that is valid still has to be vouched for.
@@ -157,6 +155,12 @@ impl Ledger {
     fn known(&mut self, id: &str) -> &mut Known {
         self.entries.get_mut(id).unwrap()
     }
+}
+
+/// How the audit log names a token.
+pub(crate) fn hash(token: &str) -> String {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn path(entry: &Entry) -> String {

@@ -28,7 +28,7 @@ use super::ledger::Ledger;
 use crate::harness::api::{self, BareAgent};
 use crate::harness::process::Process;
 use crate::harness::random::Random;
-use crate::harness::{Dir, Settings, audit, launch_server, port, start_server};
+use crate::harness::{Dir, Joins, Settings, audit, launch_server, port, start_server};
 
 /// How often a server is killed, by each of two who do.
 const KILLS: usize = 100;
@@ -43,8 +43,11 @@ const START: Duration = Duration::from_millis(80);
 const TICK: Duration = Duration::from_millis(2);
 
 /// Authorities rotate in the course of it, and no limit keeps anybody waiting.
-const SETTINGS: Settings =
-    Settings { server: "ca_ttl = \"30s\"\nratelimit = { signing = false }\n", agent: "" };
+const SETTINGS: Settings = Settings {
+    server: "ca_ttl = \"30s\"\nratelimit = { signing = false }\n",
+    agent: "",
+    joins: Joins::ByToken,
+};
 
 #[test]
 fn what_a_killed_server_acknowledged_and_signed_is_there_afterwards() {

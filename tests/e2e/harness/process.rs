@@ -61,10 +61,22 @@ impl Process {
     /// The first line with `text` in it that is not among the first `from`.
     #[track_caller]
     pub(crate) fn wait_for_from(&self, from: usize, text: &str) -> String {
+        self.wait_for_line(from, 0, text)
+    }
+
+    /// The line with `text` in it after as many others.
+    #[track_caller]
+    pub(crate) fn wait_for_another(&self, after: usize, text: &str) -> String {
+        self.wait_for_line(0, after, text)
+    }
+
+    #[track_caller]
+    fn wait_for_line(&self, from: usize, after: usize, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.log.state.lock().unwrap();
         loop {
-            if let Some(line) = state.lines.iter().skip(from).find(|line| line.contains(text)) {
+            let mut found = state.lines.iter().skip(from).filter(|line| line.contains(text));
+            if let Some(line) = found.nth(after) {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -79,6 +91,14 @@ impl Process {
     /// The log so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.state.lock().unwrap().lines.clone()
+    }
+
+    /// The whole log of a process that has ended or is about to.
+    pub(crate) fn last_words(&self) -> String {
+        let state = self.log.state.lock().unwrap();
+        let unended = |state: &mut Lines| !state.ended;
+        drop(self.log.changed.wait_timeout_while(state, PATIENCE, unended).unwrap());
+        self.log().join("\n")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -18,13 +18,20 @@ pub(crate) type Client = SpiffeWorkloadApiClient<Channel>;
 
 /// A client with one connection to the agent at `socket`.
 pub(crate) async fn connect(socket: &Path) -> Client {
+    try_connect(socket).await.unwrap()
+}
+
+/// The same, where there may be no agent.
+pub(crate) async fn try_connect(socket: &Path) -> Result<Client, Status> {
     let socket = PathBuf::from(socket);
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     let endpoint = Endpoint::from_static("http://localhost");
-    SpiffeWorkloadApiClient::new(endpoint.connect_with_connector(connector).await.unwrap())
+    let channel = endpoint.connect_with_connector(connector).await;
+    let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
+    Ok(SpiffeWorkloadApiClient::new(channel))
 }
 
 /// A request with the header that every Workload API call has (Workload Endpoint 4.1).
