@@ -5,7 +5,8 @@
 #   tests/fuzz/run.sh again TARGET FILE…    these inputs once more
 #   tests/fuzz/run.sh list                  the names of the targets
 #
-# SECONDS is 10 where nothing is said. Ends with a line for each target; 1 if one of them failed.
+# SECONDS is 10 where nothing is said. With FUZZ_SEED set to a number the same inputs are tried in the
+# same order, as far as the time goes; else each run is another. Ends with a line for each target; 1 if one of them failed.
 # src/lib.rs says what is kept where.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -24,6 +25,7 @@ run() {
     local target=$1 seconds=$2 log="$STATE/$1.log" status=0
     "$FUZZER" seed "$target" "$STATE/corpus"
     "$FUZZER" "$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=1024 \
+        -seed="${FUZZ_SEED:-0}" \
         -artifact_prefix="$STATE/$target-" -dict="$STATE/corpus/$target.dict" \
         "$STATE/corpus/$target" >"$log" 2>&1 || status=$?
     if [ "$status" -ne 0 ]; then
