@@ -121,8 +121,12 @@ impl Caller {
 
 /// A channel over a new connection to a Unix socket.
 pub(crate) async fn connect(socket: PathBuf) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_static("http://localhost");
-    endpoint.connect_with_connector(Connector(socket)).await
+    endpoint().connect_with_connector(Connector(socket)).await
+}
+
+/// A connection on which any number of calls may be cancelled while their answers are on the way.
+pub(crate) fn endpoint() -> Endpoint {
+    Endpoint::from_static("http://localhost").http2_max_local_error_reset_streams(None)
 }
 
 /// Servers of other things than the Workload API overlook its header.

@@ -20,8 +20,9 @@ use steeple_proto::spire::api::server::agent::v1::{
 use steeple_proto::spire::api::types;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
+use crate::caller;
 use crate::server::{Server, TRUST_DOMAIN};
 
 const KEY_FILE: &str = "key.der";
@@ -133,6 +134,5 @@ pub(crate) fn key_and_request(id: Option<&SpiffeId>) -> anyhow::Result<(PrivateK
 
 async fn channel(address: &str, deps: ClientDeps) -> anyhow::Result<Channel> {
     let connector = Connector::new(address, deps, Duration::from_secs(10))?;
-    let endpoint = Endpoint::from_static("http://bench");
-    Ok(endpoint.connect_with_connector(connector).await?)
+    Ok(caller::endpoint().connect_with_connector(connector).await?)
 }
