@@ -153,11 +153,6 @@ impl Process {
         Ok((stat.st_uid, stat.st_gid))
     }
 
-    /// When the process that is behind the handle on `/proc/PID` started.
-    pub(super) fn start_time(&self) -> Result<u64, PeerError> {
-        start_time(self.directory())
-    }
-
     pub(super) fn directory(&self) -> BorrowedFd<'_> {
         self.0.directory.as_fd()
     }
@@ -274,11 +269,11 @@ mod tests {
             std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let process = Process::open(child.id()).unwrap();
         assert!(process.is_alive());
-        assert_eq!(process.start_time(), Ok(process.id().start_time()));
+        assert!(process.read(c"stat").is_ok());
         drop(child.stdin.take());
         child.wait().unwrap();
         assert!(!process.is_alive());
-        assert_eq!(process.start_time(), Err(PeerError::Exited));
+        assert_eq!(process.read(c"stat"), Err(PeerError::Exited));
         assert_eq!(Process::open(child.id()).unwrap_err(), PeerError::Exited);
     }
 
