@@ -71,7 +71,7 @@ impl Server {
         let bundle = BundleClient::new(admin.clone()).get_bundle(request).await?.into_inner();
         let authorities = bundle.x509_authorities.into_iter().map(|authority| authority.asn1);
         Ok(Self {
-            address: address(&log)?,
+            address: address(&log).await?,
             authorities: authorities.collect(),
             directory: directory.to_owned(),
             process,
@@ -183,9 +183,16 @@ fn configuration(directory: &Path, socket: &Path) -> String {
     )
 }
 
-/// Where the server says in its log that it listens.
-fn address(log: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(log)?;
-    let (_, rest) = text.split_once("address=").context("the server does not say where it is")?;
-    Ok(rest.split_whitespace().next().unwrap_or_default().to_owned())
+/// Where the server says in its log that it listens, which it may do after its first answer.
+async fn address(log: &Path) -> anyhow::Result<String> {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        let text = fs::read_to_string(log)?;
+        let rest = text.split_once("address=").and_then(|(_, rest)| rest.split_once(' '));
+        if let Some((address, _)) = rest {
+            return Ok(address.to_owned());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    anyhow::bail!("the server does not say where it is")
 }
