@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -54,9 +55,39 @@ impl Tasks {
     }
 }
 
+/// Does what waits for a disk, and lets other tasks of this thread go on elsewhere meanwhile, if
+/// the runtime has more threads than one.
+pub fn aside<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Works while another task of the only worker has to run for it to end.
+    fn beside_another_task() {
+        let (told, heard) = std::sync::mpsc::channel();
+        let other = Tasks::new();
+        other.spawn(Span::none(), |_| async move { told.send(()) });
+        aside(|| heard.recv_timeout(Duration::from_secs(60))).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_waits_for_a_disk_holds_up_no_other_task() {
+        let task = Tasks::new().spawn(Span::none(), |_| async { beside_another_task() });
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_disk_is_done_where_there_is_no_other_thread() {
+        assert_eq!(aside(|| 7), 7);
+    }
 
     #[tokio::test]
     async fn a_shutdown_stops_tasks_and_counts_those_that_will_not() {

@@ -39,8 +39,9 @@ use crate::server_api::{Denial, ServerApi};
 use crate::sync::{self, Sync, SyncStatus};
 use crate::workload::{self, WorkloadApi};
 
-/// How many threads answer requests. An agent is small, and shares its node with what it serves.
-const THREADS: usize = 2;
+/// How many threads answer requests. An agent is small, and shares its node with what it serves;
+/// a second thread would mostly be woken to find that the first has done the work.
+const THREADS: usize = 1;
 
 /// How many threads read files, look up names of users and resolve that of the server. If every file
 /// system and every directory of users hangs, there are threads left to find the server.

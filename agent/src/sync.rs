@@ -16,6 +16,7 @@ use steeple::backoff::random_fraction;
 use steeple::bundle::Bundle;
 use steeple::clock::{self, Clock};
 use steeple::id::TrustDomain;
+use steeple::tasks;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -235,7 +236,8 @@ impl Sync {
 
     fn keep(&self) {
         let bytes = self.view.kept().encode();
-        if let Err(error) = atomic_file::write(&self.config.file, &bytes, Access::Private) {
+        let write = || atomic_file::write(&self.config.file, &bytes, Access::Private);
+        if let Err(error) = tasks::aside(write) {
             warn!(error = &error as &dyn Error, "entries and bundles were not kept on disk");
         }
     }

@@ -13,6 +13,7 @@ use steeple::bundle::{Bundle, X509Authority};
 use steeple::id::TrustDomain;
 use steeple::jwk::pem;
 use steeple::keys::PrivateKey;
+use steeple::tasks;
 use steeple::x509::{Chain, X509Svid};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -134,7 +135,7 @@ pub fn store(path: &Path, own: &TrustDomain, saved: &Saved) -> Result<(), SavedE
     };
     let mut text = Zeroizing::new(Vec::with_capacity(ROOM));
     serde_json::to_writer_pretty(&mut *text, &file).map_err(|error| failed(error.into()))?;
-    atomic_file::write(path, &text, Access::Private).map_err(failed)
+    tasks::aside(|| atomic_file::write(path, &text, Access::Private)).map_err(failed)
 }
 
 impl Saved {
