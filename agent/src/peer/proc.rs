@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstatfs, openat, readlinkat, statx};
 use rustix::io::Errno;
 
@@ -116,23 +117,18 @@ pub(super) fn open(
 /// The whole of a file of `/proc/PID`. A process that is gone is [`PeerError::Exited`].
 pub(super) fn read(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, PeerError> {
     let file = open(directory, name, OFlags::RDONLY).map_err(PeerError::of_proc)?;
-    let mut content = vec![0; 4096];
-    let mut length = 0;
+    let mut content = Vec::with_capacity(4096);
     loop {
-        if length == content.len() {
-            if length >= MAX_FILE {
+        if content.len() == content.capacity() {
+            if content.len() >= MAX_FILE {
                 return Err(PeerError::Proc(Errno::FBIG));
             }
-            content.resize(length * 2, 0);
+            content.reserve(content.len());
         }
-        let free = content.get_mut(length..).unwrap_or_default();
-        match rustix::io::read(&file, free) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(Errno::INTR) => {}
+        match rustix::io::read(&file, spare_capacity(&mut content)) {
+            Ok(0) => return Ok(content),
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(PeerError::of_proc(error)),
         }
     }
-    content.truncate(length);
-    Ok(content)
 }

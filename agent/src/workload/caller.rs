@@ -26,6 +26,8 @@ pub(super) struct Entitlement {
     pub(super) snapshot: Arc<Snapshot>,
     /// At least one; the first is the default identity.
     pub(super) entries: Vec<Arc<Entry>>,
+    /// That moment, in seconds since 1970.
+    at: i64,
 }
 
 impl Caller {
@@ -63,7 +65,7 @@ impl Caller {
         let now = unix_seconds(self.deps.clock.now());
         let entries = snapshot.entitled(self.attested.selectors(), now);
         if !entries.is_empty() {
-            return Ok(Entitlement { snapshot, entries });
+            return Ok(Entitlement { snapshot, entries, at: now });
         }
         let (pid, uid) = (self.attested.peer().pid(), self.attested.peer().uid());
         if self.attested.gaps().is_empty() {
@@ -73,6 +75,14 @@ impl Caller {
         }
         warn!(pid, uid, gaps = ?self.attested.gaps(), "not enough is known of the caller");
         Err(WorkloadError::Attestation)
+    }
+
+    /// Whether what the caller was entitled to at some moment is what it is entitled to now: entries
+    /// come and go with a new view, or at a full second.
+    pub(super) fn is_current(&self, entitlement: &Entitlement) -> bool {
+        let same = |snapshot: &Arc<Snapshot>| Arc::ptr_eq(snapshot, &entitlement.snapshot);
+        entitlement.at == unix_seconds(self.deps.clock.now())
+            && self.deps.snapshot.borrow().as_ref().is_some_and(same)
     }
 
     pub(super) fn attested(&self) -> &Attested {

@@ -66,12 +66,16 @@ impl View for Svids {
             let before = self.caller.entitlement()?;
             let credentials = self.credentials(&before.entries).await;
             // Minting may have taken a while, and an answer is true when it leaves.
-            let entitlement = self.caller.entitlement()?;
-            if !Arc::ptr_eq(&entitlement.snapshot, &before.snapshot)
-                && entitlement.entries != before.entries
-            {
-                continue;
-            }
+            let entitlement = if self.caller.is_current(&before) {
+                before
+            } else {
+                let now = self.caller.entitlement()?;
+                let same_view = Arc::ptr_eq(&now.snapshot, &before.snapshot);
+                if !same_view && now.entries != before.entries {
+                    continue;
+                }
+                now
+            };
             let own = own_bundle(&entitlement)?;
             let svid = |(entry, credential): (&Arc<Entry>, Arc<X509Credential>)| X509svid {
                 spiffe_id: entry.content.spiffe_id.to_string(),
