@@ -296,9 +296,11 @@ stop() {
     if [ -n "${ENGINE_PID:-}" ]; then
         kill "$ENGINE_PID" 2>/dev/null || true
         wait "$ENGINE_PID" 2>/dev/null || true
+        # An engine that did not end by itself leaves its data directory mounted.
+        umount -q "$ENGINE_DATA" 2>/dev/null || true
         rm -rf "$ENGINE_RUN"
     fi
-    rm -rf "$SCRATCH"
+    rm -rf "$SCRATCH" || echo "tests/run.sh: left behind: $SCRATCH" >&2
 }
 
 prerequisites() {
