@@ -38,7 +38,7 @@ impl Drop for Watcher {
 fn a_thousand_processes_at_once_get_an_svid_and_a_key_each() {
     let node = Deployment::start();
     let entry = node.register("/web", &[&this_user()]);
-    node.agent.wait_for_from(node.agent.log().len() - 1, "synced");
+    node.agent.wait_for("synced entries=1");
     // All are at the door when it is opened.
     node.agent.signal(Signal::SIGSTOP);
     let mut crowd: Vec<_> = (0..CROWD).map(|number| Watcher::start(&node, number)).collect();
