@@ -36,7 +36,7 @@ impl Drop for Watcher {
 
 #[test]
 fn a_thousand_processes_at_once_get_an_svid_and_a_key_each() {
-    // The limit of 500 signatures a second for each agent is another test's; clients that meet it are
+    // Without the limit of 500 signatures a second: an agent that meets it tells its workloads
     // UNAVAILABLE, and they have to come back.
     let settings = Settings { server: "ratelimit.signing = false", ..Settings::default() };
     let node = Deployment::with(settings);
