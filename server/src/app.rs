@@ -16,6 +16,7 @@ use tracing::{info, info_span, warn};
 
 use self::data_dir::DataDir;
 use self::ledger::RegistryLedger;
+use self::maintenance::Maintenance;
 use crate::api::guard::Shared;
 use crate::api::inflow::Inflow;
 use crate::api::limits::Limits;
@@ -137,9 +138,13 @@ async fn assemble(
     };
     let acceptor = Acceptor::new(deps, HANDSHAKE).context("setting up TLS")?;
     core.spawn(info_span!("own_svid"), |stop| own_svid.run(stop));
-    core.spawn(info_span!("maintenance"), |stop| {
-        maintenance::run(base.registry.clone(), Arc::clone(&base.clock), stop)
-    });
+    let maintenance = Maintenance {
+        registry: base.registry.clone(),
+        prune: config.prune,
+        audit: Arc::clone(&base.audit),
+        clock: Arc::clone(&base.clock),
+    };
+    core.spawn(info_span!("maintenance"), |stop| maintenance.run(stop));
     for (key, longest) in config.shortened_ttls() {
         warn!(key, longest = %humantime::format_duration(longest),
             "SVIDs may live shorter than configured, as ca_ttl is short");

@@ -59,6 +59,8 @@ pub struct Config {
     pub datastore: DatastoreConfig,
     /// How nodes may become agents.
     pub node_attestors: Vec<NodeAttestorConfig>,
+    /// Which agents are forgotten.
+    pub prune: PruneConfig,
     /// How often one address may ask for what is expensive.
     pub rate_limits: limits::Config,
     /// The audit log.
@@ -89,6 +91,15 @@ pub struct TtlConfig {
     pub jwt_svid: Duration,
     /// Of the certificates of agents.
     pub agent: Duration,
+}
+
+/// Which agents are forgotten some time after their certificate expired. Banned ones never are.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PruneConfig {
+    /// How long after; `None` for none.
+    pub nodes_expired_for: Option<Duration>,
+    /// Whether those as well that could not attest again.
+    pub tofu_nodes: bool,
 }
 
 /// Where keys live.

@@ -14,8 +14,8 @@ use steeple::x509::Subject;
 
 use super::{
     AuditConfig, CaConfig, DEFAULT_PORT, DEFAULT_TRUST_DOMAIN, DatastoreConfig, KeyStoreConfig,
-    LogConfig, MAX_SOCKET_PATH, MAX_TTL, MIN_CA_TTL, NodeAttestorConfig, TtlConfig, X509PopConfig,
-    default_data_dir, socket_in,
+    LogConfig, MAX_SOCKET_PATH, MAX_TTL, MIN_CA_TTL, NodeAttestorConfig, PruneConfig, TtlConfig,
+    X509PopConfig, default_data_dir, socket_in,
 };
 use crate::api::limits;
 use crate::audit::Durability;
@@ -43,6 +43,8 @@ pub(super) struct Config {
     key_store: Option<KeyStore>,
     datastore: Option<Datastore>,
     node_attestor: Option<NodeAttestors>,
+    prune_attested_nodes_expired_for: Option<HumanDuration>,
+    prune_tofu_nodes: Option<bool>,
     ratelimit: Option<RateLimit>,
     audit: Option<Audit>,
     log: Option<Log>,
@@ -120,6 +122,7 @@ impl Config {
         let data_dir = self.data_dir()?;
         let ca = self.ca()?;
         let ttl = self.ttl(ca.ttl)?;
+        let prune = self.prune()?;
         let ratelimit = self.ratelimit.as_ref();
         let log = self.log.as_ref();
         Ok(super::Config {
@@ -150,6 +153,7 @@ impl Config {
                 Some(Datastore::Memory {}) => DatastoreConfig::Memory,
             },
             node_attestors: node_attestors(self.node_attestor, &data_dir)?,
+            prune,
             rate_limits: limits::Config {
                 attestation: ratelimit.and_then(|limit| limit.attestation).unwrap_or(true),
                 signing: ratelimit.and_then(|limit| limit.signing).unwrap_or(true),
@@ -189,6 +193,21 @@ impl Config {
             jwt_key: self.jwt_key_type.unwrap_or(x509_key),
             subject: subject(self.ca_subject.as_ref())?,
         })
+    }
+
+    fn prune(&self) -> Result<PruneConfig, ConfigError> {
+        let nodes_expired_for = self.prune_attested_nodes_expired_for.map(|expired| expired.0);
+        match (nodes_expired_for, self.prune_tofu_nodes) {
+            (None, Some(tofu_nodes)) => {
+                let must_be = "beside prune_attested_nodes_expired_for, without which no agent is \
+                               forgotten";
+                Err(invalid("prune_tofu_nodes", tofu_nodes, must_be))
+            }
+            (expired_for, tofu_nodes) => Ok(PruneConfig {
+                nodes_expired_for: expired_for,
+                tofu_nodes: tofu_nodes.unwrap_or(false),
+            }),
+        }
     }
 
     fn ttl(&self, ca_ttl: Duration) -> Result<TtlConfig, ConfigError> {

@@ -54,6 +54,9 @@ fn the_example_says_what_the_defaults_are() {
     // What has no default, or is none.
     assert_eq!(full.jwt_issuer.take().as_deref(), Some("https://oidc.example.org"));
     assert_eq!(full.admin_ids.pop_first().unwrap().as_str(), "spiffe://example.org/admin");
+    let month = Some(Duration::from_secs(30 * 86_400));
+    let prune = std::mem::take(&mut full.prune);
+    assert_eq!(prune, PruneConfig { nodes_expired_for: month, tofu_nodes: false });
     plain.node_attestors.clear();
     assert_eq!(full.node_attestors.len(), 2);
     full.node_attestors.clear();
@@ -107,6 +110,7 @@ fn a_refusal_names_the_key_the_value_and_what_would_do() {
     check_error(&x509pop("max_intermediates = 17"), "max_intermediates` is 17");
     check_error(&x509pop("max_rsa_key_size = 1024"), "max_rsa_key_size` is 1024");
     check_error(&x509pop("agent_path_template = '/{{ .X }}'"), "`.X` is not one of");
+    check_error("prune_tofu_nodes = true", "beside prune_attested_nodes_expired_for");
     check_error("[audit]\ndurability = 'none'", "unknown variant `none`");
     check_error("[log]\nlevel = 'loud'", "unknown variant `loud`");
     check_error("trust_domian = 'x'", "unknown field `trust_domian`");

@@ -1,12 +1,15 @@
 //! Forgets what has expired.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use steeple::clock;
+use steeple::entry::Entry;
 
 use super::Registry;
 use super::nodes::forget;
 use super::writer::WriteError;
+use crate::datastore::Node;
 
 /// The most entries, and the most nodes, that one commit forgets.
 const BATCH: usize = 1_000;
@@ -30,56 +33,54 @@ pub enum NodePurge {
     },
 }
 
-/// How much was forgotten.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// What one commit forgot.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Purged {
     /// Entries whose time ran out.
-    pub entries: usize,
+    pub entries: Vec<Arc<Entry>>,
     /// Nodes.
-    pub nodes: usize,
-    /// Join tokens that nobody used in time.
+    pub nodes: Vec<Arc<Node>>,
+    /// How many join tokens nobody used in time.
     pub join_tokens: usize,
+    /// Whether there may be more to forget.
+    pub more: bool,
 }
 
 impl Registry {
-    /// Forgets entries and join tokens whose time ran out before `now`, and nodes as told.
+    /// Forgets entries and join tokens whose time ran out before `now`, and nodes as told: as much
+    /// as one commit does.
     pub async fn purge_expired(
         &self,
         nodes: NodePurge,
         now: SystemTime,
     ) -> Result<Purged, WriteError> {
         let now = clock::unix_seconds(now);
-        let mut purged = Purged::default();
-        loop {
-            let some = self.purge_batch(nodes, now).await?;
-            purged.entries += some.entries;
-            purged.nodes += some.nodes;
-            purged.join_tokens += some.join_tokens;
-            if some.entries < BATCH && some.nodes < BATCH {
-                return Ok(purged);
-            }
-        }
-    }
-
-    async fn purge_batch(&self, nodes: NodePurge, now: i64) -> Result<Purged, WriteError> {
         self.write(move |draft| {
-            let entries = draft.expired_entries(now, BATCH);
-            entries.iter().for_each(|id| draft.delete_entry(id));
-            let expired = draft.untouched_nodes(BATCH, |node| {
-                !node.is_banned()
-                    && match nodes {
-                        NodePurge::Never => false,
-                        NodePurge::Reattestable { expired_before } => {
-                            node.can_reattest && node.expires_at() < expired_before
-                        }
-                        NodePurge::All { expired_before } => node.expires_at() < expired_before,
-                    }
-            });
+            let expired = draft.expired_entries(now, BATCH);
+            let entries: Vec<_> =
+                expired.iter().filter_map(|id| draft.entry(id).cloned()).collect();
+            expired.iter().for_each(|id| draft.delete_entry(id));
+            let expired = draft.untouched_nodes(BATCH, |node| nodes.wants(node));
+            let nodes: Vec<_> = expired.iter().filter_map(|id| draft.node(id).cloned()).collect();
             expired.iter().for_each(|id| forget(draft, id));
             let tokens = draft.expired_join_tokens(now);
             tokens.iter().for_each(|hash| draft.delete_join_token(*hash));
-            Purged { entries: entries.len(), nodes: expired.len(), join_tokens: tokens.len() }
+            let more = entries.len() >= BATCH || nodes.len() >= BATCH;
+            Purged { entries, nodes, join_tokens: tokens.len(), more }
         })
         .await
+    }
+}
+
+impl NodePurge {
+    fn wants(self, node: &Node) -> bool {
+        !node.is_banned()
+            && match self {
+                Self::Never => false,
+                Self::Reattestable { expired_before } => {
+                    node.can_reattest && node.expires_at() < expired_before
+                }
+                Self::All { expired_before } => node.expires_at() < expired_before,
+            }
     }
 }
