@@ -86,6 +86,9 @@ pub enum AttestError {
     /// The conversation ended early.
     #[error("the node went away before it had answered")]
     Gone,
+    /// The server is about to end.
+    #[error("the server is shutting down")]
+    Stopping,
     /// What is needed to decide cannot be reached.
     #[error("attestation is not available")]
     Unavailable,

@@ -161,7 +161,8 @@ impl entry_server::Entry for EntryService {
         request: Request<Streaming<pb::SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
         let authorized = self.0.registry.authorized(&self.0.agent(&request).await?.id);
-        Ok(Response::new(sync::answer(authorized, request.into_inner()).await?))
+        let stop = self.0.tasks.stop_token();
+        Ok(Response::new(sync::answer(authorized, request.into_inner(), stop).await?))
     }
 }
 

@@ -109,6 +109,9 @@ pub enum ApiError {
     /// The caller took too long.
     #[error("{0}")]
     TooSlow(&'static str),
+    /// The server is about to end.
+    #[error("the server is shutting down")]
+    Stopping,
     /// Something is wrong with the server.
     #[error("internal error; the server's log says more")]
     Internal,
@@ -129,7 +132,7 @@ impl ApiError {
             Self::Node(error) => node_code(error),
             Self::Token(error) => token_code(error),
             Self::Bundle(error) => bundle_code(error),
-            Self::Write(_) | Self::Unrecorded => Code::Unavailable,
+            Self::Write(_) | Self::Unrecorded | Self::Stopping => Code::Unavailable,
             Self::Issue(error) => issue_code(error),
             Self::Attest(error) => attest_code(error),
             Self::UnknownAttestor(_) => Code::FailedPrecondition,
@@ -174,6 +177,7 @@ impl ApiError {
             | Self::Unrecorded
             | Self::Unimplemented(_)
             | Self::TooSlow(_)
+            | Self::Stopping
             | Self::Internal => None,
         }
     }
@@ -275,7 +279,7 @@ fn attest_code(error: &AttestError) -> Code {
         | AttestError::NoPossession
         | AttestError::AgentPath(_) => Code::PermissionDenied,
         AttestError::Gone => Code::Cancelled,
-        AttestError::Unavailable => Code::Unavailable,
+        AttestError::Stopping | AttestError::Unavailable => Code::Unavailable,
     }
 }
 

@@ -105,7 +105,7 @@ impl Attestation {
     /// Reads what the node opens with.
     async fn opening(&mut self) -> Result<Opening, ApiError> {
         let malformed = |field, expected| ApiError::Invalid { field, expected };
-        let first = self.requests.message().await.or(Err(AttestError::Gone))?;
+        let first = self.message().await?;
         let Some(Step::Params(Params { data, params })) = first.and_then(|first| first.step) else {
             return Err(malformed("malformed param", "missing params"));
         };
@@ -124,6 +124,13 @@ impl Attestation {
             return Err(malformed("malformed param", "missing CSR"));
         }
         Ok(Opening { csr: csr(&params.csr)?, kind: data.r#type, payload: data.payload })
+    }
+
+    /// What the node says next. A server that stops does not wait for it.
+    async fn message(&mut self) -> Result<Option<pb::AttestAgentRequest>, AttestError> {
+        let stop = self.deps.tasks.stop_token();
+        let message = stop.run_until_cancelled(self.requests.message()).await;
+        message.ok_or(AttestError::Stopping)?.or(Err(AttestError::Gone))
     }
 
     /// Decides who the node is, and makes it an agent.
@@ -204,8 +211,7 @@ impl Conversation for Attestation {
     async fn challenge(&mut self, challenge: Vec<u8>) -> Result<Vec<u8>, AttestError> {
         let challenge = pb::AttestAgentResponse { step: Some(Answer::Challenge(challenge)) };
         self.answers.send(Ok(challenge)).await.or(Err(AttestError::Gone))?;
-        let answer = self.requests.message().await.or(Err(AttestError::Gone))?;
-        match answer.ok_or(AttestError::Gone)?.step {
+        match self.message().await?.ok_or(AttestError::Gone)?.step {
             Some(Step::ChallengeResponse(response)) if response.len() <= MAX_PAYLOAD => {
                 Ok(response)
             }

@@ -14,6 +14,7 @@ use steeple::convert::{all_entry_fields, entry_to_proto};
 use steeple::entry::{Entry, EntryId};
 use steeple_proto::spire::api::server::entry::v1 as pb;
 use steeple_proto::spire::api::types;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use crate::api::error::ApiError;
@@ -27,12 +28,13 @@ type Requests = Streaming<pb::SyncAuthorizedEntriesRequest>;
 /// What is sent to the agent.
 pub(super) type Answers = BoxStream<'static, Result<pb::SyncAuthorizedEntriesResponse, Status>>;
 
-/// Answers an agent that is authorised for these entries.
+/// Answers an agent that is authorised for these entries, until `stop`.
 pub(super) async fn answer(
     authorized: Arc<Authorized>,
     mut requests: Requests,
+    stop: CancellationToken,
 ) -> Result<Answers, Status> {
-    let Some(first) = next(&mut requests).await? else {
+    let Some(first) = next(&mut requests, &stop).await? else {
         return Ok(stream::empty().boxed());
     };
     let mask = check_first(first)?;
@@ -45,7 +47,7 @@ pub(super) async fn answer(
             pages(entries).map(|(page, more)| sparse_page(page, more)).collect()
         }
     };
-    let sync = Sync { authorized, requests, mask, waiting, wanted: VecDeque::new() };
+    let sync = Sync { authorized, requests, stop, mask, waiting, wanted: VecDeque::new() };
     Ok(stream::try_unfold(sync, Sync::next).boxed())
 }
 
@@ -53,6 +55,7 @@ pub(super) async fn answer(
 struct Sync {
     authorized: Arc<Authorized>,
     requests: Requests,
+    stop: CancellationToken,
     mask: types::EntryMask,
     /// The pages of revisions that are not sent yet.
     waiting: VecDeque<pb::SyncAuthorizedEntriesResponse>,
@@ -70,7 +73,9 @@ impl Sync {
                 let page = full_page(&page, more, &self.mask);
                 return Ok(Some((page, self)));
             }
-            let Some(request) = next(&mut self.requests).await? else { return Ok(None) };
+            let Some(request) = next(&mut self.requests, &self.stop).await? else {
+                return Ok(None);
+            };
             // What cannot be an ID is the ID of nothing.
             let ids: Vec<_> = request.ids.iter().filter_map(|id| EntryId::new(id).ok()).collect();
             let entries = self.authorized.asked_for(&ids);
@@ -79,10 +84,16 @@ impl Sync {
     }
 }
 
-async fn next(requests: &mut Requests) -> Result<Option<pb::SyncAuthorizedEntriesRequest>, Status> {
-    match tokio::time::timeout(PATIENCE, requests.message()).await {
-        Ok(request) => request,
-        Err(_) => Err(ApiError::TooSlow("no request for 30 s").into()),
+async fn next(
+    requests: &mut Requests,
+    stop: &CancellationToken,
+) -> Result<Option<pb::SyncAuthorizedEntriesRequest>, Status> {
+    tokio::select! {
+        request = requests.message() => request,
+        () = stop.cancelled() => Err(ApiError::Stopping.into()),
+        () = tokio::time::sleep(PATIENCE) => {
+            Err(ApiError::TooSlow("no request for 30 s").into())
+        }
     }
 }
 

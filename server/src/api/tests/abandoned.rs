@@ -131,3 +131,23 @@ async fn nothing_is_granted_while_it_cannot_be_recorded_but_much_can_be_taken_aw
     agents.ban_agent(ban).await.unwrap();
     assert!(server.deps.registry.node(&node("a").id).unwrap().is_banned());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_open_stream_does_not_hold_up_a_server_that_stops() {
+    const ATTEST: &str = "/spire.api.server.agent.v1.Agent/AttestAgent";
+    const SYNC: &str = "/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries";
+    let server = Server::new().await;
+    let agent = server.agent("a").await;
+    let (attesting, syncing) = (Tasks::new(), Tasks::new());
+    let attest =
+        call::<agent_pb::AttestAgentRequest>(server.anonymous(), ATTEST, tokio_stream::pending());
+    let attest = attesting.spawn(tracing::Span::none(), |_| attest);
+    let sync = call::<entry_pb::SyncAuthorizedEntriesRequest>(agent, SYNC, tokio_stream::pending());
+    let sync = syncing.spawn(tracing::Span::none(), |_| sync);
+    // The server waits for both by now.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.tasks.shutdown(Duration::from_secs(1)).await.unwrap();
+    let told = "the server is shutting down";
+    check_status(sync.await.unwrap(), Code::Unavailable, told);
+    check_status(attest.await.unwrap(), Code::Unavailable, &format!("failed to attest: {told}"));
+}
