@@ -59,6 +59,19 @@ pub trait Signer: fmt::Debug + Send + Sync {
 
     /// Signs `message`, which is hashed here. An error is temporary unless the key was removed.
     fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, SignError>;
+
+    /// How long that takes, which decides where it may be done.
+    fn pace(&self) -> Pace;
+}
+
+/// How long a signature takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pace {
+    /// Less than a tenth of a millisecond, always.
+    Quick,
+    /// Milliseconds of computation, or as long as another device takes to answer: never to be
+    /// waited for by a thread that has something else to do.
+    Slow,
 }
 
 /// The key could not sign.

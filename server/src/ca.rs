@@ -193,7 +193,7 @@ impl Ca {
         self.record(caller, &[event]).await?;
         let prepared = decision?;
         let signing = Arc::clone(&prepared);
-        let signed = issue::aside(authorities.jwt().key_kind(), 1, move || signing.issue()).await;
+        let signed = issue::aside(authorities.jwt().pace(), 1, move || signing.issue()).await;
         let signed = signed.and_then(|signed| signed);
         let event = record::jwt_result(order, correlation, &prepared, signed.as_deref());
         self.record(caller, &[event]).await?;
@@ -228,8 +228,8 @@ async fn sign_x509(
 ) -> Vec<Attempt<IssuedX509, IssueError>> {
     let correlations: Vec<_> = prepared.iter().map(|attempt| attempt.correlation).collect();
     let sign = move || prepared.into_iter().map(sign_one).collect();
-    let (key, count) = (authorities.x509().key_kind(), correlations.len());
-    issue::aside(key, count, sign).await.unwrap_or_else(|error| {
+    let (pace, count) = (authorities.x509().pace(), correlations.len());
+    issue::aside(pace, count, sign).await.unwrap_or_else(|error| {
         let attempt = |correlation| Attempt { correlation, result: Err(error.into()) };
         correlations.into_iter().map(attempt).collect()
     })

@@ -16,7 +16,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::public::write_algorithm;
-use super::{KeyAlgorithm, KeyKind, PublicKey, PublicKeyError, Scheme, SignError, Signer};
+use super::{KeyAlgorithm, KeyKind, Pace, PublicKey, PublicKeyError, Scheme, SignError, Signer};
 use crate::der::{self, Writer};
 
 /// A private key in memory. It cannot be copied or printed; [`PrivateKey::pkcs8`] is how a
@@ -179,6 +179,13 @@ impl Signer for PrivateKey {
                     .map_err(|_unspecified| SignError::Failed)?;
                 Ok(signature)
             }
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        match self.public.kind() {
+            KeyKind::EcP256 => Pace::Quick,
+            KeyKind::EcP384 | KeyKind::EcP521 | KeyKind::Rsa { .. } => Pace::Slow,
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use steeple::clock::unix_seconds;
 use steeple::id::TrustDomain;
 use steeple::jwt::make::JwtSigner;
-use steeple::keys::KeyKind;
+use steeple::keys::Pace;
 use steeple::x509::make::Issuer;
 
 /// The name of an authority: the subject key identifier of a CA in lower-case hexadecimal, or the
@@ -31,7 +31,7 @@ pub struct Authorities {
 pub struct X509Authority {
     id: AuthorityId,
     issuer: Arc<Issuer>,
-    key_kind: KeyKind,
+    pace: Pace,
     tail: Tail,
 }
 
@@ -40,7 +40,7 @@ pub struct X509Authority {
 pub struct JwtAuthority {
     id: AuthorityId,
     signer: JwtSigner,
-    key_kind: KeyKind,
+    pace: Pace,
     not_after: SystemTime,
     tail: Tail,
 }
@@ -74,8 +74,8 @@ impl Authorities {
 }
 
 impl X509Authority {
-    pub(super) fn new(issuer: Issuer, key_kind: KeyKind, tail: Tail) -> Self {
-        Self { id: issuer.authority_id().into(), issuer: Arc::new(issuer), key_kind, tail }
+    pub(super) fn new(issuer: Issuer, pace: Pace, tail: Tail) -> Self {
+        Self { id: issuer.authority_id().into(), issuer: Arc::new(issuer), pace, tail }
     }
 
     /// Its name.
@@ -94,8 +94,8 @@ impl X509Authority {
         &self.issuer
     }
 
-    pub(super) fn key_kind(&self) -> KeyKind {
-        self.key_kind
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
     }
 
     pub(super) fn will_sign_until(&self, not_after: SystemTime) {
@@ -105,8 +105,8 @@ impl X509Authority {
 
 impl JwtAuthority {
     pub(super) fn new(signer: JwtSigner, not_after: SystemTime, tail: Tail) -> Self {
-        let key_kind = signer.signer().public_key().kind();
-        Self { id: signer.key_id().to_owned().into(), signer, key_kind, not_after, tail }
+        let pace = signer.signer().pace();
+        Self { id: signer.key_id().to_owned().into(), signer, pace, not_after, tail }
     }
 
     /// Its name, the `kid` of its tokens.
@@ -125,8 +125,8 @@ impl JwtAuthority {
         &self.signer
     }
 
-    pub(super) fn key_kind(&self) -> KeyKind {
-        self.key_kind
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
     }
 
     pub(super) fn will_sign_until(&self, not_after: SystemTime) {

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use steeple::clock::unix_seconds;
 use steeple::id::SpiffeId;
 use steeple::jwt::make::{Claims, MakeError as JwtMakeError};
-use steeple::keys::KeyKind;
+use steeple::keys::Pace;
 use steeple::x509::make::{MakeError, Unsigned};
 use steeple::x509::{Serial, X509Svid};
 use thiserror::Error;
@@ -170,15 +170,15 @@ impl PreparedJwt {
 }
 
 /// Does what signs, where that keeps nobody waiting who asked for something else: here, if it takes
-/// less than a millisecond, or in a thread of its own.
+/// less than a few milliseconds, or in a thread of its own.
 pub(super) async fn aside<T: Send + 'static>(
-    key: KeyKind,
+    pace: Pace,
     signatures: usize,
     sign: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, SignError> {
-    let quick = match key {
-        KeyKind::EcP256 => signatures <= 32,
-        KeyKind::EcP384 | KeyKind::EcP521 | KeyKind::Rsa { .. } => false,
+    let quick = match pace {
+        Pace::Quick => signatures <= 32,
+        Pace::Slow => false,
     };
     if quick {
         return Ok(sign());

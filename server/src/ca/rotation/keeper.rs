@@ -175,9 +175,9 @@ impl<L: Ledger> Keeper<L> {
     pub(super) fn authorities(&self) -> Result<Authorities, RotationError> {
         let (ca, signer) = self.active(Kind::X509Ca)?;
         let chain = Chain::new(vec![ca.public.clone().into()])?;
-        let key_kind = signer.public_key().kind();
+        let pace = signer.pace();
         let issuer = Issuer::new(&chain, signer)?;
-        let x509 = X509Authority::new(issuer, key_kind, self.tail(ca));
+        let x509 = X509Authority::new(issuer, pace, self.tail(ca));
         let (key, signer) = self.active(Kind::JwtKey)?;
         let signer = JwtSigner::new(key.authority_id.as_str(), signer)?;
         let not_after = from_unix_seconds(key.not_after);
