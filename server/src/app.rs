@@ -221,6 +221,7 @@ async fn listen(
         limits: Arc::clone(&limits),
         registry: base.registry.clone(),
         admin_ids: config.admin_ids.clone(),
+        disable_jwt_svids: config.disable_jwt_svids,
         audit: Arc::clone(&base.audit),
         inflow: Inflow::default(),
         clock: Arc::clone(&base.clock),

@@ -51,6 +51,8 @@ pub struct Config {
     pub ttl: TtlConfig,
     /// The `iss` of its JWT-SVIDs.
     pub jwt_issuer: Option<String>,
+    /// Whether it makes no JWT-SVIDs.
+    pub disable_jwt_svids: bool,
     /// Who may administer it over the network, besides holders of entries that say so.
     pub admin_ids: BTreeSet<SpiffeId>,
     /// Where its keys live.

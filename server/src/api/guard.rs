@@ -43,6 +43,8 @@ pub struct Shared {
     pub registry: Registry,
     /// Who administers by configuration.
     pub admin_ids: BTreeSet<SpiffeId>,
+    /// Whether calls about JWT-SVIDs are answered as if there were none.
+    pub disable_jwt_svids: bool,
     /// Where refusals are recorded.
     pub audit: Arc<Audit>,
     /// How many of them.
@@ -180,6 +182,10 @@ where
                 });
             }
         };
+        if shared.disable_jwt_svids && Operation::is_about_jwt(method) {
+            let status = Status::from(ApiError::Unimplemented("JWT functionality is disabled"));
+            return Box::pin(async move { Ok(status.into_http()) });
+        }
         let admitted = Admitted { caller: Arc::clone(&caller), class, method };
         request.extensions_mut().insert(admitted);
         let request =

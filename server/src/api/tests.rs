@@ -70,6 +70,7 @@ impl Server {
             limits: limits.clone(),
             registry: registry.clone(),
             admin_ids: [id("spiffe://other/admin")].into(),
+            disable_jwt_svids: false,
             audit: audit.clone(),
             inflow: Inflow::default(),
             clock: clock.clone(),

@@ -154,6 +154,13 @@ impl Operation {
         }
     }
 
+    /// Whether the method at this path makes JWT-SVIDs, or manages the keys that sign them. Reading
+    /// bundles is for all kinds of keys and is not among them.
+    #[must_use]
+    pub fn is_about_jwt(path: &str) -> bool {
+        path.rsplit('/').next().is_some_and(|method| method.contains("JWT"))
+    }
+
     /// Where it can be called.
     #[must_use]
     pub fn reach(self) -> Reach {

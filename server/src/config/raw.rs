@@ -39,6 +39,7 @@ pub(super) struct Config {
     default_jwt_svid_ttl: Option<HumanDuration>,
     agent_ttl: Option<HumanDuration>,
     jwt_issuer: Option<String>,
+    disable_jwt_svids: Option<bool>,
     admin_ids: Option<Vec<String>>,
     key_store: Option<KeyStore>,
     datastore: Option<Datastore>,
@@ -135,6 +136,7 @@ impl Config {
             ca,
             ttl,
             jwt_issuer: self.jwt_issuer.filter(|issuer| !issuer.is_empty()),
+            disable_jwt_svids: self.disable_jwt_svids.unwrap_or(false),
             admin_ids: admin_ids(self.admin_ids.as_deref().unwrap_or_default())?,
             key_store: match self.key_store {
                 None => KeyStoreConfig::Directory(data_dir.join("keys")),

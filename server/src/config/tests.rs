@@ -44,6 +44,7 @@ fn a_server_that_is_told_nothing_runs_on_safe_defaults() {
     assert_eq!(config.audit.durability, Durability::Background);
     assert!(config.admin_ids.is_empty());
     assert_eq!(config.jwt_issuer, None);
+    assert!(!config.disable_jwt_svids);
     assert_eq!(config.shortened_ttls(), []);
 }
 

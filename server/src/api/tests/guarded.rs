@@ -10,8 +10,12 @@ use steeple_proto::spire::api::server::debug::v1::GetInfoRequest;
 use steeple_proto::spire::api::server::debug::v1::debug_client::DebugClient;
 use steeple_proto::spire::api::server::entry::v1 as entry_pb;
 use steeple_proto::spire::api::server::entry::v1::entry_client::EntryClient;
-use steeple_proto::spire::api::server::localauthority::v1::GetX509AuthorityStateRequest;
 use steeple_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
+use steeple_proto::spire::api::server::localauthority::v1::{
+    GetJwtAuthorityStateRequest, GetX509AuthorityStateRequest,
+};
+use steeple_proto::spire::api::server::svid::v1 as svid_pb;
+use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 use steeple_proto::spire::api::types::PermissionDeniedDetails;
 use steeple_proto::spire::api::types::permission_denied_details::Reason;
 
@@ -63,6 +67,27 @@ async fn admins_are_local_configured_or_named_by_an_entry() {
     EntryClient::new(server.local()).batch_create_entry(request).await.unwrap();
     assert_eq!(count(channel).await.unwrap(), 1); // on a connection that was there before
     assert_eq!(server.audited(), ["call_refused", "call_refused", "call_refused", "entry_created"]);
+}
+
+#[tokio::test]
+async fn without_jwt_svids_no_call_is_about_them() {
+    let mut server = Server::new().await;
+    Arc::get_mut(&mut server.shared).unwrap().disable_jwt_svids = true;
+    let disabled = "JWT functionality is disabled";
+    let (mut local, agent) = (SvidClient::new(server.local()), server.agent("a").await);
+    let minted = local.mint_jwtsvid(svid_pb::MintJwtsvidRequest::default()).await;
+    check_status(minted, Code::Unimplemented, disabled);
+    let request = svid_pb::NewJwtsvidRequest::default();
+    let minted = SvidClient::new(agent.clone()).new_jwtsvid(request).await;
+    check_status(minted, Code::Unimplemented, disabled);
+    let mut authorities = LocalAuthorityClient::new(server.local());
+    let state = authorities.get_jwt_authority_state(GetJwtAuthorityStateRequest {}).await;
+    check_status(state, Code::Unimplemented, disabled);
+    // Whoever may not ask is not told, and everything else goes on.
+    let minted = SvidClient::new(agent).mint_jwtsvid(svid_pb::MintJwtsvidRequest::default()).await;
+    assert_eq!(minted.unwrap_err().code(), Code::PermissionDenied);
+    let minted = local.mint_x509svid(svid_pb::MintX509svidRequest::default()).await;
+    check_status(minted, Code::InvalidArgument, "csr: missing CSR");
 }
 
 #[tokio::test]
