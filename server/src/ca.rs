@@ -31,6 +31,7 @@ mod record;
 pub mod request;
 pub mod rotation;
 pub mod slots;
+pub mod upstream;
 
 /// Where the journal of the authorities and the bundle that vouches for them are kept.
 ///

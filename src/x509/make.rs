@@ -65,6 +65,19 @@ pub struct CaRequest<'a> {
     pub validity: Validity,
 }
 
+/// Which authority is made below another one.
+#[derive(Clone, Copy, Debug)]
+pub struct IntermediateRequest<'a> {
+    /// For which trust domain.
+    pub trust_domain: &'a TrustDomain,
+    /// Its subject.
+    pub subject: &'a Name,
+    /// Whose key it is.
+    pub public_key: &'a PublicKey,
+    /// When it is valid. An authority never outlives its issuer.
+    pub validity: Validity,
+}
+
 /// A certificate that was decided on and is not signed yet. Only an issuer makes one, and it can
 /// be signed once, by that issuer.
 #[derive(Debug)]
@@ -201,6 +214,19 @@ impl Issuer {
         self.not_after
     }
 
+    /// What it writes as the issuer.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// What follows a leaf in its chain: this authority and those above it, without the root; or
+    /// nothing, where this authority is the root.
+    #[must_use]
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        &self.intermediates
+    }
+
     /// The authority's ID: its subject key identifier in lower-case hexadecimal.
     #[must_use]
     pub fn authority_id(&self) -> String {
@@ -233,11 +259,9 @@ impl Issuer {
     /// Decides what the certificate of an authority below this one will say.
     pub fn prepare_ca(
         self: &Arc<Self>,
-        request: &CaRequest<'_>,
-        public_key: &PublicKey,
+        request: &IntermediateRequest<'_>,
     ) -> Result<Unsigned, MakeError> {
-        let subject = Name::from(request.subject);
-        self.prepare(public_key, &subject, request.validity, |profile| {
+        self.prepare(request.public_key, request.subject, request.validity, |profile| {
             encode::ca(profile, request.trust_domain)
         })
     }

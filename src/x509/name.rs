@@ -58,13 +58,22 @@ impl Name {
         }
         let mut writer = Writer::with_capacity(self.0.len() + common_name.len() + 16);
         writer.nest(der::SEQUENCE, |w| {
-            let mut sets = Reader::new(&self.0).nested(der::SEQUENCE).unwrap_or(Reader::new(&[]));
-            while let Ok(set) = sets.element() {
-                if !names(set.content, COMMON_NAME) {
-                    w.raw(set.raw);
-                }
-            }
+            self.write(w, |set| !names(set, COMMON_NAME));
             attribute(w, COMMON_NAME, common_name);
+        });
+        Self(writer.finish().into())
+    }
+
+    /// This name with `unit` in the place of any unit of an organisation and any serial number that
+    /// it has, as authorities below this one are called.
+    #[must_use]
+    pub fn with_unit(&self, unit: &str) -> Self {
+        let mut writer = Writer::with_capacity(self.0.len() + unit.len() + 16);
+        writer.nest(der::SEQUENCE, |w| {
+            let replaced = [ORGANIZATIONAL_UNIT, SERIAL_NUMBER, COMMON_NAME];
+            self.write(w, |set| !replaced.iter().any(|kind| names(set, kind)));
+            attribute(w, ORGANIZATIONAL_UNIT, unit);
+            self.write(w, |set| names(set, COMMON_NAME) && !names(set, SERIAL_NUMBER));
         });
         Self(writer.finish().into())
     }
@@ -78,6 +87,16 @@ impl Name {
             attribute(w, SERIAL_NUMBER, serial);
         });
         Self(writer.finish().into())
+    }
+
+    /// Writes the parts that are wanted.
+    fn write(&self, writer: &mut Writer, wanted: impl Fn(&[u8]) -> bool) {
+        let mut sets = Reader::new(&self.0).nested(der::SEQUENCE).unwrap_or(Reader::new(&[]));
+        while let Ok(set) = sets.element() {
+            if wanted(set.content) {
+                writer.raw(set.raw);
+            }
+        }
     }
 }
 

@@ -22,6 +22,26 @@ fn a_serial_number_prints_as_a_decimal_number() {
     check(&[1; 21], None, "");
 }
 
+/// `DOWNSTREAM-1` and so on, as SPIRE calls authorities below others.
+#[test]
+fn an_authority_below_has_its_unit_in_the_name_of_the_one_above() {
+    let subject = |units: &[&str], common_name: Option<&str>| Subject {
+        country: vec!["US".into()],
+        organization: vec!["SPIFFE".into()],
+        organizational_unit: units.iter().map(ToString::to_string).collect(),
+        common_name: common_name.map(Into::into),
+    };
+    let check = |above: Name, expected: Subject| {
+        assert_eq!(above.with_unit("DOWNSTREAM-2"), Name::from(&expected));
+    };
+    for name in [None, Some("ca")] {
+        let expected = || subject(&["DOWNSTREAM-2"], name);
+        check(Name::from(&subject(&[], name)), expected());
+        check(Name::from(&subject(&["DOWNSTREAM-1"], name)), expected());
+        check(Name::from(&subject(&["a", "b"], name)).with_serial_number("17"), expected());
+    }
+}
+
 /// What is written one after the other is read as the same certificates.
 #[test]
 fn each_certificate_of_a_chain_is_one_element() {

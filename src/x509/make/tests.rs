@@ -193,12 +193,14 @@ fn what_cannot_be_an_svid_is_not_prepared() {
 fn an_authority_below_another_signs_with_its_chain() {
     let root = issuer(KeyAlgorithm::EcP384);
     let middle_key = key(KeyAlgorithm::EcP256);
-    let request = CaRequest {
+    let subject = Subject { common_name: Some("middle".into()), ..Subject::default() };
+    let request = IntermediateRequest {
         trust_domain: &"example.org".parse().unwrap(),
-        subject: &Subject { common_name: Some("middle".into()), ..Subject::default() },
+        subject: &Name::from(&subject),
+        public_key: middle_key.public_key(),
         validity: Validity::new(now(), 100 * HOUR),
     };
-    let middle = root.prepare_ca(&request, middle_key.public_key()).unwrap();
+    let middle = root.prepare_ca(&request).unwrap();
     let middle_chain = middle.sign_chain().unwrap();
     let middle = Arc::new(Issuer::new(&middle_chain, middle_key).unwrap());
     assert_eq!(middle.not_after(), root.not_after());

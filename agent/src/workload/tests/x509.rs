@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use steeple::clock::Clock as _;
 use steeple::keys::{KeyAlgorithm, KeyKind, PrivateKey, Signer as _};
-use steeple::x509::make::{CaRequest, Issuer, Validity};
+use steeple::x509::make::{IntermediateRequest, Issuer, Validity};
 use steeple::x509::verify::{AnchorSet, Anchors, Role, verify_peer};
-use steeple::x509::{Certificate, Chain, Subject, split_certificates};
+use steeple::x509::{Certificate, Chain, Name, Subject, split_certificates};
 use steeple_proto::workload::{
     JwtBundlesRequest, X509BundlesRequest, X509svid, X509svidRequest, X509svidResponse,
 };
@@ -66,12 +66,14 @@ async fn a_chain_goes_from_the_leaf_to_below_the_root() {
     let bench = Bench::new(vec![web()]).await;
     let root = bench.node.server.issuer.lock().unwrap().clone();
     let key = Arc::new(PrivateKey::generate(KeyAlgorithm::EcP256).unwrap());
-    let request = CaRequest {
+    let subject = Subject { common_name: Some("between".into()), ..Subject::default() };
+    let request = IntermediateRequest {
         trust_domain: &own(),
-        subject: &Subject { common_name: Some("between".into()), ..Subject::default() },
+        subject: &Name::from(&subject),
+        public_key: key.public_key(),
         validity: Validity::new(bench.node.clock.now(), TTL * 10),
     };
-    let between = root.prepare_ca(&request, key.public_key()).unwrap().sign_chain().unwrap();
+    let between = root.prepare_ca(&request).unwrap().sign_chain().unwrap();
     *bench.node.server.issuer.lock().unwrap() = Arc::new(Issuer::new(&between, key).unwrap());
     let svid = svids(&bench).await.svids.remove(0);
     check(&svid, &bench);

@@ -8,9 +8,11 @@ use rustls_pki_types::CertificateDer;
 use steeple::clock::from_unix_seconds;
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::keys::{KeyAlgorithm, PrivateKey, Scheme, Signer as _};
-use steeple::x509::make::{CaRequest, Issuer, SvidRequest, Validity, self_signed_ca};
+use steeple::x509::make::{
+    CaRequest, IntermediateRequest, Issuer, SvidRequest, Validity, self_signed_ca,
+};
 use steeple::x509::verify::{AnchorSet, Anchors, PeerError, Role, VerifiedPeer, verify_peer};
-use steeple::x509::{Certificate, Chain, Subject, X509Svid};
+use steeple::x509::{Certificate, Chain, Name, Subject, X509Svid};
 use x509_parser::error::X509Error;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
@@ -102,9 +104,13 @@ impl Authority {
     fn below(&self) -> Self {
         let key = Arc::new(PrivateKey::generate(KeyAlgorithm::EcP256).unwrap());
         let subject = Subject { common_name: Some("below".into()), ..Subject::default() };
-        let validity = Validity::new(from_unix_seconds(NOW), 12 * HOUR);
-        let request = CaRequest { trust_domain: &self.trust_domain, subject: &subject, validity };
-        let unsigned = self.issuer().prepare_ca(&request, key.public_key()).unwrap();
+        let request = IntermediateRequest {
+            trust_domain: &self.trust_domain,
+            subject: &Name::from(&subject),
+            public_key: key.public_key(),
+            validity: Validity::new(from_unix_seconds(NOW), 12 * HOUR),
+        };
+        let unsigned = self.issuer().prepare_ca(&request).unwrap();
         let chain = unsigned.sign_chain().unwrap();
         Self { trust_domain: self.trust_domain.clone(), key, chain }
     }
