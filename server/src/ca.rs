@@ -23,6 +23,7 @@ use crate::audit::event::{Caller, Event};
 use crate::audit::{Audit, AuditError, Correlation};
 
 pub mod authorities;
+pub mod control;
 pub mod issue;
 pub mod journal;
 pub mod own_svid;
@@ -58,6 +59,10 @@ pub enum BundleChange {
     AddX509(CertificateDer<'static>),
     /// Vouch for a JWT key.
     AddJwt(JwtAuthority),
+    /// Mark a CA as no longer to be relied on. That it is not there is no error.
+    TaintX509(CertificateDer<'static>),
+    /// Mark the JWT key of this ID as no longer to be relied on. That it is not there is no error.
+    TaintJwt(String),
     /// No longer vouch for a CA. That it is not there is no error.
     RemoveX509(CertificateDer<'static>),
     /// No longer vouch for the JWT key of this ID. That it is not there is no error.

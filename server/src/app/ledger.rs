@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use steeple::bundle::{Bundle, X509Authority};
 use steeple::clock::Clock;
 
@@ -39,18 +40,20 @@ impl Ledger for RegistryLedger {
 }
 
 fn change(change: BundleChange) -> OwnBundleChange {
+    let x509 = |certificate: CertificateDer<'_>| Authorities {
+        x509: vec![certificate.to_vec()],
+        jwt: Vec::new(),
+    };
+    let jwt = |key_id| Authorities { x509: Vec::new(), jwt: vec![key_id] };
     match change {
         BundleChange::AddX509(certificate) => {
             let added = X509Authority { certificate, tainted: false };
             OwnBundleChange::Append { x509: vec![added], jwt: Vec::new() }
         }
         BundleChange::AddJwt(key) => OwnBundleChange::Append { x509: Vec::new(), jwt: vec![key] },
-        BundleChange::RemoveX509(certificate) => {
-            let x509 = vec![certificate.to_vec()];
-            OwnBundleChange::Remove(Authorities { x509, jwt: Vec::new() })
-        }
-        BundleChange::RemoveJwt(key_id) => {
-            OwnBundleChange::Remove(Authorities { x509: Vec::new(), jwt: vec![key_id] })
-        }
+        BundleChange::TaintX509(certificate) => OwnBundleChange::Taint(x509(certificate)),
+        BundleChange::TaintJwt(key_id) => OwnBundleChange::Taint(jwt(key_id)),
+        BundleChange::RemoveX509(certificate) => OwnBundleChange::Remove(x509(certificate)),
+        BundleChange::RemoveJwt(key_id) => OwnBundleChange::Remove(jwt(key_id)),
     }
 }

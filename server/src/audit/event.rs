@@ -80,6 +80,20 @@ pub enum Profile {
     Minted,
 }
 
+/// A step in the life of an authority.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthorityStep {
+    /// It is made and published.
+    Prepare,
+    /// It begins to sign.
+    Activate,
+    /// It is no longer relied on.
+    Taint,
+    /// It is no longer vouched for.
+    Revoke,
+}
+
 /// Something that happened. Times are seconds since 1970, serial numbers hexadecimal.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -213,18 +227,48 @@ pub enum Event {
         expires_at: i64,
     },
 
-    /// An authority is about to be made.
-    AuthorityIntent { correlation: Correlation, kind: Kind, slot: Slot },
-    /// It was, and is published.
+    /// A step of an authority is about to be taken; which one it is about is known when it is there.
+    AuthorityIntent {
+        correlation: Correlation,
+        step: AuthorityStep,
+        kind: Kind,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        slot: Option<Slot>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        authority_id: Option<AuthorityId>,
+    },
+    /// It was made, and is published.
     AuthorityPrepared {
         correlation: Correlation,
         kind: Kind,
         slot: Slot,
         authority_id: AuthorityId,
         not_after: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        upstream_authority_id: Option<AuthorityId>,
     },
-    /// An authority signs from now on.
-    AuthorityActivated { kind: Kind, slot: Slot, authority_id: AuthorityId, not_after: i64 },
+    /// It signs from now on.
+    AuthorityActivated {
+        correlation: Correlation,
+        kind: Kind,
+        slot: Slot,
+        authority_id: AuthorityId,
+        not_after: i64,
+    },
+    /// It is no longer relied on, and all that it signed is to be replaced.
+    AuthorityTainted { correlation: Correlation, kind: Kind, authority_id: AuthorityId },
+    /// It is no longer vouched for, as somebody wanted.
+    AuthorityRevoked { correlation: Correlation, kind: Kind, authority_id: AuthorityId },
+    /// A step that somebody asked for was not taken.
+    AuthorityRefused {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        correlation: Option<Correlation>,
+        step: AuthorityStep,
+        kind: Kind,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        authority_id: Option<AuthorityId>,
+        why: String,
+    },
     /// An authority is no longer vouched for, since nothing it signed is valid any more.
     AuthorityPruned { kind: Kind, authority_id: AuthorityId, not_after: i64 },
 }

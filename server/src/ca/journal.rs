@@ -37,6 +37,19 @@ pub struct Record {
     /// The certificate of a CA, the public key of a JWT key, in DER.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub public: Vec<u8>,
+    /// The certificates above a CA in DER, from the one that signed it on; none where it signed
+    /// itself.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "list_to_base64",
+        deserialize_with = "list_from_base64"
+    )]
+    pub upstream_chain: Vec<Vec<u8>>,
+    /// The subject key identifier, in lower-case hexadecimal, of the upstream authority that vouches
+    /// for a CA; none where it signed itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_authority_id: Option<AuthorityId>,
 }
 
 /// Why a stored journal cannot be used.
@@ -102,6 +115,24 @@ impl Journal {
         self.records.iter().find(|r| r.kind == kind && r.status == Status::Active)
     }
 
+    /// The authority that is published and does not sign yet.
+    #[must_use]
+    pub fn prepared(&self, kind: Kind) -> Option<&Record> {
+        self.records.iter().find(|r| r.kind == kind && r.status == Status::Prepared)
+    }
+
+    /// The authority that signed last before the one that does.
+    #[must_use]
+    pub fn old(&self, kind: Kind) -> Option<&Record> {
+        self.records.iter().rfind(|r| r.kind == kind && r.status == Status::Old)
+    }
+
+    /// The authority of that name.
+    #[must_use]
+    pub fn named(&self, kind: Kind, id: &str) -> Option<&Record> {
+        self.records.iter().find(|r| r.kind == kind && r.authority_id.as_str() == id)
+    }
+
     /// This journal with a prepared authority in its slot, the former holder of which has none.
     pub(super) fn with_prepared(&self, prepared: Record) -> Self {
         let mut records = self.records.clone();
@@ -159,6 +190,16 @@ fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D:
     STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
+fn list_to_base64<S: Serializer>(list: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(|bytes| STANDARD.encode(bytes)))
+}
+
+fn list_from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error> {
+    let list = Vec::<String>::deserialize(deserializer)?;
+    let decode = |text: String| STANDARD.decode(text).map_err(serde::de::Error::custom);
+    list.into_iter().map(decode).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +214,8 @@ mod tests {
             not_before: i64::MIN,
             not_after: i64::MAX,
             public: vec![0, 255],
+            upstream_chain: Vec::new(),
+            upstream_authority_id: None,
         }
     }
 
@@ -186,8 +229,21 @@ mod tests {
             record("old", None, Status::Old),
             record("active", Some(Slot::A), Status::Active),
             Record { kind: Kind::JwtKey, ..record("other", Some(Slot::A), Status::Prepared) },
+            Record {
+                upstream_chain: vec![vec![1], vec![2, 3]],
+                upstream_authority_id: Some("up".to_owned().into()),
+                ..record("below", Some(Slot::B), Status::Prepared)
+            },
         ]);
         assert_eq!(Journal::decode(&journal.encode().unwrap()), Ok(journal));
+    }
+
+    #[test]
+    fn what_was_stored_before_there_were_upstream_authorities_is_read_and_written_alike() {
+        let stored = r#"{"version":1,"authorities":[{"kind":"x509_ca","slot":"A","status":"active","authority_id":"a","issued_at":1,"not_before":-9223372036854775808,"not_after":9223372036854775807,"public":"AP8="}]}"#;
+        let journal = Journal::decode(stored.as_bytes()).unwrap();
+        assert_eq!(journal.records(), [record("a", Some(Slot::A), Status::Active)]);
+        assert_eq!(journal.encode().unwrap(), stored.as_bytes());
     }
 
     #[test]

@@ -13,19 +13,25 @@ use steeple::keys::{KeyAlgorithm, KeyStore, KeyStoreError};
 use steeple::x509::make::{IssuerError, MakeError};
 use steeple::x509::{ChainError, Subject};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use self::keeper::Keeper;
 use super::authorities::Authorities;
-use super::journal::JournalError;
+use super::control::{AuthorityControl, Request};
+use super::journal::{Journal, JournalError};
 use super::record::chain;
 use super::slots::{Kind, Step, plan, wait};
 use super::{Ledger, LedgerError};
+use crate::audit::event::Caller;
 use crate::audit::{Audit, AuditError};
 
+mod commands;
 mod keeper;
+mod making;
+mod rules;
+mod vouched;
 
 /// How authorities are made.
 #[derive(Clone, Debug)]
@@ -60,7 +66,10 @@ pub struct Deps<L> {
 pub struct Rotation<L> {
     keeper: Keeper<L>,
     authorities: watch::Sender<Arc<Authorities>>,
+    journal: watch::Sender<Arc<Journal>>,
     health: watch::Sender<Health>,
+    control: AuthorityControl,
+    requests: mpsc::Receiver<Request>,
 }
 
 /// Whether the last look at the authorities came to a good end.
@@ -118,11 +127,22 @@ impl<L: Ledger> Rotation<L> {
         let mut keeper = Keeper::load(config, deps).await?;
         keeper.look().await?;
         let authorities = keeper.authorities()?;
+        let journal = watch::Sender::new(Arc::new(keeper.journal().clone()));
+        let (control, requests) = AuthorityControl::new(journal.subscribe());
         Ok(Self {
             keeper,
             authorities: watch::Sender::new(Arc::new(authorities)),
+            journal,
             health: watch::Sender::new(Health::Rotating),
+            control,
+            requests,
         })
+    }
+
+    /// What an administrator's requests go through.
+    #[must_use]
+    pub fn control(&self) -> AuthorityControl {
+        self.control.clone()
     }
 
     /// What signs now.
@@ -137,14 +157,25 @@ impl<L: Ledger> Rotation<L> {
         self.health.subscribe()
     }
 
-    /// Looks after the authorities until `stop`.
+    /// Looks after the authorities, and does what is asked, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.keeper.wait()) => self.look().await,
+                Some(request) = self.requests.recv() => self.answer(request).await,
             }
         }
+    }
+
+    async fn answer(&mut self, request: Request) {
+        let Request { caller, order, reply } = request;
+        let done = self.keeper.obey(&caller, order).await;
+        if let Err(error) = self.publish() {
+            self.report(Err(error));
+        }
+        // Whoever does not wait any more finds what was done in the state and in the audit log.
+        drop(reply.send(done));
     }
 
     async fn look(&mut self) {
@@ -157,6 +188,14 @@ impl<L: Ledger> Rotation<L> {
     }
 
     fn publish(&self) -> Result<(), RotationError> {
+        let publish_journal = |known: &mut Arc<Journal>| {
+            let changed = **known != *self.keeper.journal();
+            if changed {
+                *known = Arc::new(self.keeper.journal().clone());
+            }
+            changed
+        };
+        self.journal.send_if_modified(publish_journal);
         if self.keeper.signs_with(&self.authorities.borrow()) {
             return Ok(());
         }
@@ -200,8 +239,8 @@ impl<L: Ledger> Keeper<L> {
     async fn look_at(&mut self, kind: Kind) -> Result<(), RotationError> {
         for step in plan(&self.slots(kind), self.now()) {
             match step {
-                Step::Prepare(slot) => self.prepare(kind, slot).await?,
-                Step::Activate(slot) => self.activate(kind, slot).await?,
+                Step::Prepare(slot) => self.prepare(&Caller::Server, kind, slot).await?,
+                Step::Activate(slot) => self.activate(&Caller::Server, kind, slot).await?,
             }
         }
         Ok(())

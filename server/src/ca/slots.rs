@@ -137,6 +137,12 @@ impl Slots {
         }
     }
 
+    /// Where the prepared authority is that can sign.
+    #[must_use]
+    pub fn prepared(&self, now: SystemTime) -> Option<Slot> {
+        self.usable(Status::Prepared, unix_seconds(now)).map(|(slot, _)| slot)
+    }
+
     fn usable(&self, status: Status, now: i64) -> Option<(Slot, Occupant)> {
         let held = [Slot::A, Slot::B].into_iter().filter_map(|slot| Some((slot, self.of(slot)?)));
         held.filter(|(_, occupant)| occupant.status == status).find(|(_, o)| o.is_usable(now))

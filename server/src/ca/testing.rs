@@ -75,6 +75,16 @@ impl Ledger for MemoryLedger {
                         bundle.x509_authorities.push(X509Authority { certificate, tainted: false });
                     }
                     BundleChange::AddJwt(key) => bundle.jwt_authorities.push(key),
+                    BundleChange::TaintX509(certificate) => {
+                        let authorities = bundle.x509_authorities.iter_mut();
+                        let named = authorities.filter(|ca| ca.certificate == certificate);
+                        named.for_each(|ca| ca.tainted = true);
+                    }
+                    BundleChange::TaintJwt(id) => {
+                        let authorities = bundle.jwt_authorities.iter_mut();
+                        let named = authorities.filter(|key| key.key_id == id);
+                        named.for_each(|key| key.tainted = true);
+                    }
                     BundleChange::RemoveX509(certificate) => {
                         bundle.x509_authorities.retain(|ca| ca.certificate != certificate);
                     }

@@ -95,7 +95,7 @@ async fn it_is_replaced_when_the_clock_was_set() {
 async fn one_that_cannot_be_renewed_stays_and_is_tried_again() {
     let mut bench = Bench::new();
     // The disk of the audit log is full after the start, for 40 tries.
-    bench.audit = Arc::new(crate::audit::tests::full_after(8, 40));
+    bench.audit = Arc::new(crate::audit::tests::full_after(10, 40));
     let running = run_on(bench, DAY, HOUR).await;
     let first = running.serial();
     sleep(1_800 + 39 * 5).await;

@@ -3,26 +3,26 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use steeple::bundle::{Bundle, JwtAuthority as VouchedJwt};
-use steeple::clock::{from_unix_seconds, unix_seconds};
+use steeple::bundle::Bundle;
+use steeple::clock::from_unix_seconds;
 use steeple::jwt::make::JwtSigner;
 use steeple::keys::{KeyAlgorithm, KeyId, Signer};
-use steeple::x509::make::{CaRequest, Issuer, IssuerError, Validity, self_signed_ca};
-use steeple::x509::{Certificate, Chain, ChainError};
+use steeple::x509::make::Issuer;
+use steeple::x509::{Certificate, Chain};
 use tracing::{info, warn};
 
+use super::making::{self, Made, Place};
+use super::vouched::{self, Vouched};
 use super::{Config, Deps, RotationError};
-use crate::audit::event::{Caller, Event};
+use crate::audit::Correlation;
+use crate::audit::event::{AuthorityStep, Caller, Event};
 use crate::ca::authorities::{Authorities, AuthorityId, JwtAuthority, Tail, X509Authority};
 use crate::ca::journal::{Journal, Record};
 use crate::ca::prune::{Candidate, Useless};
 use crate::ca::slots::{Kind, Occupant, Slot, Slots, Status};
 use crate::ca::{BundleChange, Ledger};
-
-/// How long after its end an authority that is not this server's own is still left alone.
-const FOREIGN_GRACE: i64 = 24 * 60 * 60;
 
 /// The authorities of this server.
 #[derive(Debug)]
@@ -65,35 +65,68 @@ impl<L: Ledger> Keeper<L> {
     }
 
     /// Makes an authority and publishes it.
-    pub(super) async fn prepare(&mut self, kind: Kind, slot: Slot) -> Result<(), RotationError> {
-        let correlation = self.deps.audit.correlation();
-        self.record(Event::AuthorityIntent { correlation, kind, slot }).await?;
+    pub(super) async fn prepare(
+        &mut self,
+        by: &Caller,
+        kind: Kind,
+        slot: Slot,
+    ) -> Result<(), RotationError> {
+        let correlation = self.correlation();
+        let step = AuthorityStep::Prepare;
+        let (slot_of, authority_id) = (Some(slot), None);
+        let intent =
+            Event::AuthorityIntent { correlation, step, kind, slot: slot_of, authority_id };
+        self.record(by, intent).await?;
         // Whatever had this slot loses its key now, be it remembered or not.
         self.signers.remove(&(kind, slot));
         let signer = self.deps.keys.generate(&key_id(kind, slot), self.algorithm(kind)).await?;
-        let (record, change) = match kind {
-            Kind::X509Ca => self.new_ca(slot, &*signer)?,
-            Kind::JwtKey => self.new_key(slot, &*signer)?,
+        let place = Place { slot, now: self.seconds() };
+        let Made { record, changes } = match kind {
+            Kind::X509Ca => making::ca(&self.config, place, &*signer).await?,
+            Kind::JwtKey => making::key(&self.config, place, &*signer)?,
         };
         let (authority_id, not_after) = (record.authority_id.clone(), record.not_after);
-        self.save(self.journal.with_prepared(record), vec![change]).await?;
+        let upstream_authority_id = record.upstream_authority_id.clone();
+        self.save(self.journal.with_prepared(record), changes).await?;
         self.signers.insert((kind, slot), signer);
         self.tails.insert(authority_id.clone(), Tail::new());
         log(kind, "prepared", slot, &authority_id, not_after);
-        let event = Event::AuthorityPrepared { correlation, kind, slot, authority_id, not_after };
-        self.tell(event).await;
+        let event = Event::AuthorityPrepared {
+            correlation,
+            kind,
+            slot,
+            authority_id,
+            not_after,
+            upstream_authority_id,
+        };
+        self.tell(by, event).await;
         Ok(())
     }
 
     /// Lets the authority in a slot sign, and forgets the key of the one that did.
-    pub(super) async fn activate(&mut self, kind: Kind, slot: Slot) -> Result<(), RotationError> {
-        self.save(self.journal.with_active(kind, slot), Vec::new()).await?;
-        let Some(active) = self.journal.held(kind, slot) else {
+    pub(super) async fn activate(
+        &mut self,
+        by: &Caller,
+        kind: Kind,
+        slot: Slot,
+    ) -> Result<(), RotationError> {
+        let Some(next) = self.journal.held(kind, slot) else {
             return Err(RotationError::NotActive(kind));
         };
-        let (authority_id, not_after) = (active.authority_id.clone(), active.not_after);
+        let (authority_id, not_after) = (next.authority_id.clone(), next.not_after);
+        let correlation = self.correlation();
+        let intent = Event::AuthorityIntent {
+            correlation,
+            step: AuthorityStep::Activate,
+            kind,
+            slot: Some(slot),
+            authority_id: Some(authority_id.clone()),
+        };
+        self.record(by, intent).await?;
+        self.save(self.journal.with_active(kind, slot), Vec::new()).await?;
         log(kind, "activated", slot, &authority_id, not_after);
-        self.tell(Event::AuthorityActivated { kind, slot, authority_id, not_after }).await;
+        let event = Event::AuthorityActivated { correlation, kind, slot, authority_id, not_after };
+        self.tell(by, event).await;
         self.signers.remove(&(kind, slot.other()));
         let old = key_id(kind, slot.other());
         if let Err(error) = self.deps.keys.remove(&old).await {
@@ -104,9 +137,9 @@ impl<L: Ledger> Keeper<L> {
 
     /// No longer vouches for what has been useless for long.
     pub(super) async fn prune(&mut self) -> Result<(), RotationError> {
-        let bundle = self.deps.ledger.own_bundle();
-        let mut vouched: Vec<_> = self.retired().collect();
-        vouched.extend(self.foreign(&bundle));
+        let bundle = self.bundle();
+        let mut vouched: Vec<_> = vouched::retired(&self.journal, &self.tails).collect();
+        vouched.extend(vouched::foreign(&self.journal, &bundle));
         let now = self.seconds();
         let candidates = vouched.iter().map(|vouched| Candidate {
             id: &vouched.id,
@@ -118,17 +151,19 @@ impl<L: Ledger> Keeper<L> {
             return Ok(());
         }
         vouched.retain(|vouched| useless.contains(&vouched.id));
-        let changes = vouched.iter().map(|vouched| vouched.removal.clone()).collect();
+        let changes = vouched.iter().flat_map(|vouched| vouched.removals.clone()).collect();
         self.save(self.journal.without(&useless), changes).await?;
         for Vouched { id: authority_id, kind, not_after, .. } in vouched {
             self.tails.remove(&authority_id);
             info!(%kind, %authority_id, "authority pruned");
-            self.tell(Event::AuthorityPruned { kind, authority_id, not_after }).await;
+            let event = Event::AuthorityPruned { kind, authority_id, not_after };
+            self.tell(&Caller::Server, event).await;
         }
         Ok(())
     }
 
-    async fn save(
+    /// Remembers and publishes, both or neither.
+    pub(super) async fn save(
         &mut self,
         journal: Journal,
         changes: Vec<BundleChange>,
@@ -139,15 +174,30 @@ impl<L: Ledger> Keeper<L> {
     }
 
     /// Records what allows a step.
-    async fn record(&self, event: Event) -> Result<(), RotationError> {
-        Ok(self.deps.audit.record(&Caller::Server, &[event]).await?)
+    pub(super) async fn record(&self, by: &Caller, event: Event) -> Result<(), RotationError> {
+        Ok(self.deps.audit.record(by, &[event]).await?)
     }
 
     /// Records what has been done. The log itself says when it cannot be written.
-    async fn tell(&self, event: Event) {
-        if let Err(error) = self.record(event).await {
+    pub(super) async fn tell(&self, by: &Caller, event: Event) {
+        if let Err(error) = self.record(by, event).await {
             warn!(error = &error as &dyn StdError, "a step of rotation is not in the audit log");
         }
+    }
+
+    /// What is remembered.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// What vouches for the authorities.
+    pub(super) fn bundle(&self) -> Arc<Bundle> {
+        self.deps.ledger.own_bundle()
+    }
+
+    /// A name for what happens next in the audit log.
+    pub(super) fn correlation(&self) -> Correlation {
+        self.deps.audit.correlation()
     }
 
     /// The time now.
@@ -157,7 +207,7 @@ impl<L: Ledger> Keeper<L> {
 
     /// What the plan is made from.
     pub(super) fn slots(&self, kind: Kind) -> Slots {
-        let bundle = self.deps.ledger.own_bundle();
+        let bundle = self.bundle();
         let occupant = |slot| {
             let record = self.journal.held(kind, slot)?;
             Some(Occupant {
@@ -165,7 +215,8 @@ impl<L: Ledger> Keeper<L> {
                 issued_at: record.issued_at,
                 not_before: record.not_before,
                 not_after: record.not_after,
-                intact: self.signers.contains_key(&(kind, slot)) && is_vouched(record, &bundle),
+                intact: self.signers.contains_key(&(kind, slot))
+                    && vouched::is_vouched(record, &bundle),
             })
         };
         Slots { a: occupant(Slot::A), b: occupant(Slot::B) }
@@ -174,7 +225,9 @@ impl<L: Ledger> Keeper<L> {
     /// What signs, by what is remembered.
     pub(super) fn authorities(&self) -> Result<Authorities, RotationError> {
         let (ca, signer) = self.active(Kind::X509Ca)?;
-        let chain = Chain::new(vec![ca.public.clone().into()])?;
+        let below = std::iter::once(&ca.public);
+        let certificates = below.chain(&ca.upstream_chain).map(|der| der.clone().into());
+        let chain = Chain::new(certificates.collect())?;
         let pace = signer.pace();
         let issuer = Issuer::new(&chain, signer)?;
         let x509 = X509Authority::new(issuer, pace, self.tail(ca));
@@ -210,118 +263,6 @@ impl<L: Ledger> Keeper<L> {
             Kind::JwtKey => self.config.jwt_key,
         }
     }
-
-    fn new_ca(
-        &self,
-        slot: Slot,
-        signer: &dyn Signer,
-    ) -> Result<(Record, BundleChange), RotationError> {
-        let now = from_unix_seconds(self.seconds());
-        let request = CaRequest {
-            trust_domain: &self.config.trust_domain,
-            subject: &self.config.ca_subject,
-            validity: Validity::new(now, self.config.lifetime),
-        };
-        let chain = self_signed_ca(&request, signer)?;
-        let authority_id = Certificate::parse(chain.leaf()).map_err(ChainError::from)?;
-        let authority_id = authority_id.subject_key_id_hex().ok_or(IssuerError::KeyId)?;
-        let record = Record {
-            kind: Kind::X509Ca,
-            slot: Some(slot),
-            status: Status::Prepared,
-            authority_id: authority_id.into(),
-            issued_at: unix_seconds(now),
-            not_before: unix_seconds(request.validity.not_before()),
-            not_after: unix_seconds(request.validity.not_after()),
-            public: chain.leaf().to_vec(),
-        };
-        let change = BundleChange::AddX509(record.public.clone().into());
-        Ok((record, change))
-    }
-
-    fn new_key(
-        &self,
-        slot: Slot,
-        signer: &dyn Signer,
-    ) -> Result<(Record, BundleChange), RotationError> {
-        let now = self.seconds();
-        let lifetime = i64::try_from(self.config.lifetime.as_secs()).unwrap_or(i64::MAX);
-        let key_id = random_name()?;
-        let record = Record {
-            kind: Kind::JwtKey,
-            slot: Some(slot),
-            status: Status::Prepared,
-            authority_id: key_id.clone().into(),
-            issued_at: now,
-            not_before: i64::MIN,
-            not_after: now.saturating_add(lifetime),
-            public: signer.public_key().spki_der().to_vec(),
-        };
-        let change = BundleChange::AddJwt(VouchedJwt {
-            key_id,
-            public_key: record.public.clone(),
-            expires_at: Some(record.not_after),
-            tainted: false,
-        });
-        Ok((record, change))
-    }
-
-    /// Those of this server that no longer sign.
-    fn retired(&self) -> impl Iterator<Item = Vouched> {
-        let retired = self.journal.records().iter().filter(|r| r.status == Status::Old);
-        retired.map(|record| {
-            let lifetime = record.not_after.abs_diff(record.issued_at);
-            let signed = self.tails.get(&record.authority_id).map(Tail::end);
-            Vouched {
-                id: record.authority_id.clone(),
-                kind: record.kind,
-                lifetime: Duration::from_secs(lifetime),
-                not_after: record.not_after,
-                end: signed.unwrap_or(record.not_after).min(record.not_after),
-                removal: match record.kind {
-                    Kind::X509Ca => BundleChange::RemoveX509(record.public.clone().into()),
-                    Kind::JwtKey => BundleChange::RemoveJwt(record.authority_id.to_string()),
-                },
-            }
-        })
-    }
-
-    /// Those in the bundle that this server does not know as its own.
-    fn foreign(&self, bundle: &Bundle) -> Vec<Vouched> {
-        let is_own = |id: &AuthorityId| {
-            self.journal.records().iter().any(|record| record.authority_id == *id)
-        };
-        let vouched = |id: AuthorityId, kind, not_after: i64, removal| Vouched {
-            id,
-            kind,
-            lifetime: Duration::MAX,
-            not_after,
-            end: not_after.saturating_add(FOREIGN_GRACE),
-            removal,
-        };
-        let x509 = bundle.x509_authorities.iter().filter_map(|authority| {
-            let certificate = Certificate::parse(&authority.certificate).ok()?;
-            let id = certificate.subject_key_id_hex()?.into();
-            let removal = BundleChange::RemoveX509(authority.certificate.clone());
-            Some(vouched(id, Kind::X509Ca, unix_seconds(certificate.not_after()), removal))
-        });
-        let jwt = bundle.jwt_authorities.iter().filter_map(|key| {
-            let removal = BundleChange::RemoveJwt(key.key_id.clone());
-            Some(vouched(key.key_id.clone().into(), Kind::JwtKey, key.expires_at?, removal))
-        });
-        x509.chain(jwt).filter(|vouched| !is_own(&vouched.id)).collect()
-    }
-}
-
-/// An authority that the bundle has and that does not sign here.
-#[derive(Debug)]
-struct Vouched {
-    id: AuthorityId,
-    kind: Kind,
-    lifetime: Duration,
-    not_after: i64,
-    end: i64,
-    removal: BundleChange,
 }
 
 /// The key in the key store that a slot's authority signs with.
@@ -332,20 +273,6 @@ fn key_id(kind: Kind, slot: Slot) -> KeyId {
         Kind::JwtKey => format!("JWT-Signer-{slot}"),
     };
     name.parse().expect("letters, digits and hyphens")
-}
-
-/// 32 random letters and digits.
-fn random_name() -> Result<String, RotationError> {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    let mut name = String::with_capacity(32);
-    while name.len() < 32 {
-        let mut bytes = [0; 64];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| RotationError::Random)?;
-        // Numbers beyond the alphabet are dropped, so that each letter is as likely as any other.
-        let letters = bytes.iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
-        name.extend(letters.take(32 - name.len()).map(|letter| char::from(*letter)));
-    }
-    Ok(name)
 }
 
 fn log(kind: Kind, what: &str, slot: Slot, authority_id: &AuthorityId, expires_at: i64) {
@@ -364,20 +291,5 @@ fn belongs(record: &Record, signer: &dyn Signer) -> bool {
     match record.kind {
         Kind::X509Ca => Certificate::parse(&record.public).is_ok_and(|ca| ca.spki_der() == spki),
         Kind::JwtKey => record.public == spki,
-    }
-}
-
-/// Whether the bundle has the authority, and nobody has marked it as no longer to be relied on.
-fn is_vouched(record: &Record, bundle: &Bundle) -> bool {
-    match record.kind {
-        Kind::X509Ca => bundle
-            .x509_authorities
-            .iter()
-            .any(|vouched| *vouched.certificate == *record.public && !vouched.tainted),
-        Kind::JwtKey => bundle.jwt_authorities.iter().any(|vouched| {
-            vouched.key_id == record.authority_id.as_str()
-                && vouched.public_key == record.public
-                && !vouched.tainted
-        }),
     }
 }

@@ -1,0 +1,183 @@
+//! How an administrator moves from one authority to the next: prepare, activate, taint, revoke.
+//!
+//! Whoever holds the handle asks; the task that keeps the authorities answers, one request after
+//! the other, so that none of them meets an authority in the middle of a step of rotation.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::authorities::AuthorityId;
+use super::journal::{Journal, Record};
+use super::rotation::RotationError;
+use super::slots::Kind;
+use crate::audit::event::Caller;
+
+/// How many requests may wait. More wait before they are taken.
+const QUEUE: usize = 16;
+
+/// Asks the task that keeps the authorities. Clones ask the same one.
+#[derive(Clone, Debug)]
+pub struct AuthorityControl {
+    requests: mpsc::Sender<Request>,
+    journal: watch::Receiver<Arc<Journal>>,
+}
+
+/// The authorities of a kind.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct State {
+    /// The one that signs.
+    pub active: Standing,
+    /// The one that is published and does not sign yet.
+    pub prepared: Option<Standing>,
+    /// The one that signed before, as long as it is vouched for.
+    pub old: Option<Standing>,
+}
+
+/// An authority.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Standing {
+    /// Its name.
+    pub id: AuthorityId,
+    /// Until when it is valid, in seconds since 1970; of another server's it may not be known.
+    pub expires_at: Option<i64>,
+    /// The subject key identifier of the upstream authority that vouches for it, if one does.
+    pub upstream_authority_id: Option<AuthorityId>,
+}
+
+/// What is asked of an authority that is there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// That it signs from now on.
+    Activate,
+    /// That it is no longer relied on, so that all it signed is replaced.
+    Taint,
+    /// That it is no longer vouched for.
+    Revoke,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, Error)]
+pub enum ControlError {
+    /// No authority signs yet.
+    #[error("server is initializing")]
+    Initializing,
+    /// No authority is named.
+    #[error("no authority ID provided")]
+    NoId,
+    /// There is no authority of that name that this can be asked of.
+    #[error("there is no authority of that ID that could be used")]
+    Unknown,
+    /// It is the one that signs.
+    #[error("it is the active authority")]
+    Active,
+    /// It is to sign next.
+    #[error("it is the prepared authority")]
+    Prepared,
+    /// It has signed before, and its key is gone.
+    #[error("it is an old authority")]
+    Old,
+    /// It has expired, is tainted or has lost its key, so that it cannot sign.
+    #[error("the prepared authority can no longer sign; prepare another one")]
+    Unusable,
+    /// It can be revoked only after it was tainted.
+    #[error("it is not tainted")]
+    Untainted,
+    /// An upstream authority vouches for it, and is what would have to be named.
+    #[error("an upstream authority vouches for it")]
+    HasUpstream,
+    /// There is no upstream authority.
+    #[error("upstream authority is not configured")]
+    NoUpstream,
+    /// It was allowed, and failed.
+    #[error("the step failed")]
+    Failed(#[source] Arc<RotationError>),
+    /// Nobody keeps the authorities any more.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// What is asked, by whom, and where the answer goes.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) caller: Caller,
+    pub(super) order: Order,
+    pub(super) reply: oneshot::Sender<Result<Standing, ControlError>>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Order {
+    /// An authority that can sign next.
+    Prepare(Kind),
+    /// A change of the one of that name.
+    Change(Change, Kind, String),
+    /// A change of the upstream authority with that subject key identifier, which becomes the name
+    /// of what is answered.
+    ChangeUpstream(Change, String),
+}
+
+impl AuthorityControl {
+    /// A handle, and where what is asked arrives.
+    pub(super) fn new(journal: watch::Receiver<Arc<Journal>>) -> (Self, mpsc::Receiver<Request>) {
+        let (requests, arriving) = mpsc::channel(QUEUE);
+        (Self { requests, journal }, arriving)
+    }
+
+    /// The authorities as they are.
+    pub fn state(&self, kind: Kind) -> Result<State, ControlError> {
+        let journal = self.journal.borrow();
+        let active = journal.active(kind).ok_or(ControlError::Initializing)?;
+        Ok(State {
+            active: active.into(),
+            prepared: journal.prepared(kind).map(Standing::from),
+            old: journal.old(kind).map(Standing::from),
+        })
+    }
+
+    /// Prepares an authority. One that is prepared and can sign is the answer, not made anew: it
+    /// may have been given out.
+    pub async fn prepare(&self, caller: Caller, kind: Kind) -> Result<Standing, ControlError> {
+        self.ask(caller, Order::Prepare(kind)).await
+    }
+
+    /// Changes an authority.
+    pub async fn change(
+        &self,
+        caller: Caller,
+        change: Change,
+        (kind, id): (Kind, &str),
+    ) -> Result<Standing, ControlError> {
+        self.ask(caller, Order::Change(change, kind, id.to_owned())).await
+    }
+
+    /// Changes an upstream authority, named by its subject key identifier in hexadecimal.
+    pub async fn change_upstream(
+        &self,
+        caller: Caller,
+        change: Change,
+        subject_key_id: &str,
+    ) -> Result<Standing, ControlError> {
+        let order = Order::ChangeUpstream(change, subject_key_id.to_ascii_lowercase());
+        self.ask(caller, order).await
+    }
+
+    async fn ask(&self, caller: Caller, order: Order) -> Result<Standing, ControlError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request { caller, order, reply };
+        let sent = self.requests.send(request).await;
+        sent.map_err(|_closed| ControlError::Stopping)?;
+        answer.await.unwrap_or(Err(ControlError::Stopping))
+    }
+}
+
+impl From<&Record> for Standing {
+    fn from(record: &Record) -> Self {
+        Self {
+            id: record.authority_id.clone(),
+            expires_at: Some(record.not_after),
+            upstream_authority_id: record.upstream_authority_id.clone(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Does what an administrator asks of the authorities, and tells the audit log who asked.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use tracing::{error, info};
+
+use super::RotationError;
+use super::keeper::Keeper;
+use super::rules::{self, Effect, Preparation, Withdrawal};
+use crate::audit::event::{AuthorityStep, Caller, Event};
+use crate::ca::Ledger;
+use crate::ca::control::{Change, ControlError, Order, Standing};
+use crate::ca::record::chain;
+use crate::ca::slots::Kind;
+
+/// A step, and whose it is.
+#[derive(Clone, Copy, Debug)]
+struct Subject<'a> {
+    step: AuthorityStep,
+    kind: Kind,
+    id: Option<&'a str>,
+}
+
+impl<L: Ledger> Keeper<L> {
+    /// Does what is asked, or records why not.
+    pub(super) async fn obey(
+        &mut self,
+        by: &Caller,
+        order: Order,
+    ) -> Result<Standing, ControlError> {
+        let (subject, done) = match &order {
+            Order::Prepare(kind) => {
+                let subject = Subject { step: AuthorityStep::Prepare, kind: *kind, id: None };
+                (subject, self.prepare_for(by, *kind).await)
+            }
+            Order::Change(change, kind, id) => {
+                let subject = Subject { step: (*change).into(), kind: *kind, id: Some(id) };
+                (subject, self.change(by, *change, (*kind, id)).await)
+            }
+            Order::ChangeUpstream(change, id) => {
+                let (step, kind) = ((*change).into(), Kind::X509Ca);
+                (Subject { step, kind, id: Some(id) }, Err(ControlError::NoUpstream))
+            }
+        };
+        if let Err(error) = &done {
+            self.refuse(by, subject, error).await;
+        }
+        done
+    }
+
+    async fn prepare_for(&mut self, by: &Caller, kind: Kind) -> Result<Standing, ControlError> {
+        let slots = self.slots(kind);
+        match rules::prepare(self.journal(), (kind, &slots), self.now())? {
+            Preparation::Ready => {}
+            Preparation::New(slot) => self.prepare(by, kind, slot).await.map_err(failed)?,
+        }
+        let prepared = self.journal().prepared(kind).map(Standing::from);
+        prepared.ok_or(ControlError::Unknown)
+    }
+
+    async fn change(
+        &mut self,
+        by: &Caller,
+        change: Change,
+        (kind, id): (Kind, &str),
+    ) -> Result<Standing, ControlError> {
+        let effect = match change {
+            Change::Activate => return self.activate_for(by, kind, id).await,
+            Change::Taint => rules::taint(self.journal(), &self.bundle(), (kind, id))?,
+            Change::Revoke => rules::revoke(self.journal(), &self.bundle(), (kind, id))?,
+        };
+        self.withdraw(by, kind, effect).await.map_err(failed)
+    }
+
+    async fn activate_for(
+        &mut self,
+        by: &Caller,
+        kind: Kind,
+        id: &str,
+    ) -> Result<Standing, ControlError> {
+        let slots = self.slots(kind);
+        let slot = rules::activate(self.journal(), (kind, &slots), id, self.now())?;
+        self.activate(by, kind, slot).await.map_err(failed)?;
+        self.journal().active(kind).map(Standing::from).ok_or(ControlError::Unknown)
+    }
+
+    async fn withdraw(
+        &mut self,
+        by: &Caller,
+        kind: Kind,
+        effect: Effect,
+    ) -> Result<Standing, RotationError> {
+        let Effect { withdrawal, standing, changes } = effect;
+        let (correlation, authority_id) = (self.correlation(), standing.id.clone());
+        let intent = Event::AuthorityIntent {
+            correlation,
+            step: withdrawal.into(),
+            kind,
+            slot: None,
+            authority_id: Some(authority_id.clone()),
+        };
+        self.record(by, intent).await?;
+        let journal = match withdrawal {
+            Withdrawal::Taint => self.journal().clone(),
+            Withdrawal::Revoke => self.journal().without(std::slice::from_ref(&authority_id)),
+        };
+        if !changes.is_empty() {
+            self.save(journal, changes).await?;
+        }
+        log(kind, withdrawal, &standing);
+        let event = match withdrawal {
+            Withdrawal::Taint => Event::AuthorityTainted { correlation, kind, authority_id },
+            Withdrawal::Revoke => Event::AuthorityRevoked { correlation, kind, authority_id },
+        };
+        self.tell(by, event).await;
+        Ok(standing)
+    }
+
+    async fn refuse(&self, by: &Caller, subject: Subject<'_>, error: &ControlError) {
+        if let ControlError::Failed(error) = error {
+            let error: &dyn StdError = &**error;
+            error!(error, step = ?subject.step, kind = %subject.kind, "a step asked for failed");
+        }
+        let refused = Event::AuthorityRefused {
+            correlation: None,
+            step: subject.step,
+            kind: subject.kind,
+            authority_id: subject.id.map(|id| id.to_owned().into()),
+            why: chain(error),
+        };
+        self.tell(by, refused).await;
+    }
+}
+
+fn failed(error: RotationError) -> ControlError {
+    ControlError::Failed(Arc::new(error))
+}
+
+fn log(kind: Kind, withdrawal: Withdrawal, standing: &Standing) {
+    // The words that operators of SPIRE look for.
+    let subject = match kind {
+        Kind::X509Ca => "X.509",
+        Kind::JwtKey => "JWT",
+    };
+    let what = match withdrawal {
+        Withdrawal::Taint => "tainted",
+        Withdrawal::Revoke => "revoked",
+    };
+    info!(local_authority_id = %standing.id, "{subject} authority {what} successfully");
+}
+
+impl From<Withdrawal> for AuthorityStep {
+    fn from(withdrawal: Withdrawal) -> Self {
+        match withdrawal {
+            Withdrawal::Taint => Self::Taint,
+            Withdrawal::Revoke => Self::Revoke,
+        }
+    }
+}
+
+impl From<Change> for AuthorityStep {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::Activate => Self::Activate,
+            Change::Taint => Self::Taint,
+            Change::Revoke => Self::Revoke,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Makes authorities: the one place where a CA gets its certificate and a JWT key its name.
+
+use rustls::pki_types::CertificateDer;
+use steeple::bundle::JwtAuthority;
+use steeple::clock::{from_unix_seconds, unix_seconds};
+use steeple::keys::Signer;
+use steeple::x509::make::{CaRequest, IssuerError, Validity, self_signed_ca};
+use steeple::x509::{Certificate, Chain, ChainError};
+
+use super::{Config, RotationError};
+use crate::ca::BundleChange;
+use crate::ca::authorities::AuthorityId;
+use crate::ca::journal::Record;
+use crate::ca::slots::{Kind, Slot, Status};
+
+/// Where and when an authority is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Where its key is.
+    pub(super) slot: Slot,
+    /// When it is, in seconds since 1970.
+    pub(super) now: i64,
+}
+
+/// A new authority: what is to be remembered of it, and what is to be published with it.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) record: Record,
+    pub(super) changes: Vec<BundleChange>,
+}
+
+/// A CA that was signed, and what vouches for it.
+#[derive(Debug)]
+struct Signed {
+    /// The CA, and the certificates above it up to one that is signed by one of `roots`.
+    chain: Chain,
+    /// What the bundle has to have so that the CA is relied on.
+    roots: Vec<CertificateDer<'static>>,
+    /// The subject key identifier of the one of them that vouches for it, where it is not the CA.
+    upstream_authority_id: Option<AuthorityId>,
+}
+
+/// Makes a CA of a key.
+pub(super) async fn ca(
+    config: &Config,
+    place: Place,
+    signer: &dyn Signer,
+) -> Result<Made, RotationError> {
+    let Signed { chain, roots, upstream_authority_id } = signed(config, place.now, signer)?;
+    let certificate = Certificate::parse(chain.leaf()).map_err(ChainError::from)?;
+    let authority_id = certificate.subject_key_id_hex().ok_or(IssuerError::KeyId)?;
+    let above = chain.certificates().iter().skip(1);
+    let record = Record {
+        kind: Kind::X509Ca,
+        slot: Some(place.slot),
+        status: Status::Prepared,
+        authority_id: authority_id.into(),
+        issued_at: place.now,
+        not_before: unix_seconds(certificate.not_before()),
+        not_after: unix_seconds(certificate.not_after()),
+        public: chain.leaf().to_vec(),
+        upstream_chain: above.map(|certificate| certificate.to_vec()).collect(),
+        upstream_authority_id,
+    };
+    let changes = roots.into_iter().map(BundleChange::AddX509).collect();
+    Ok(Made { record, changes })
+}
+
+/// Has a CA signed: by itself.
+fn signed(config: &Config, now: i64, signer: &dyn Signer) -> Result<Signed, RotationError> {
+    let request = CaRequest {
+        trust_domain: &config.trust_domain,
+        subject: &config.ca_subject,
+        validity: Validity::new(from_unix_seconds(now), config.lifetime),
+    };
+    let chain = self_signed_ca(&request, signer)?;
+    let roots = chain.certificates().to_vec();
+    Ok(Signed { chain, roots, upstream_authority_id: None })
+}
+
+/// Names a key that signs tokens.
+pub(super) fn key(
+    config: &Config,
+    place: Place,
+    signer: &dyn Signer,
+) -> Result<Made, RotationError> {
+    let lifetime = i64::try_from(config.lifetime.as_secs()).unwrap_or(i64::MAX);
+    let key_id = random_name()?;
+    let record = Record {
+        kind: Kind::JwtKey,
+        slot: Some(place.slot),
+        status: Status::Prepared,
+        authority_id: key_id.clone().into(),
+        issued_at: place.now,
+        not_before: i64::MIN,
+        not_after: place.now.saturating_add(lifetime),
+        public: signer.public_key().spki_der().to_vec(),
+        upstream_chain: Vec::new(),
+        upstream_authority_id: None,
+    };
+    let change = BundleChange::AddJwt(JwtAuthority {
+        key_id,
+        public_key: record.public.clone(),
+        expires_at: Some(record.not_after),
+        tainted: false,
+    });
+    Ok(Made { record, changes: vec![change] })
+}
+
+/// 32 random letters and digits.
+fn random_name() -> Result<String, RotationError> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut name = String::with_capacity(32);
+    while name.len() < 32 {
+        let mut bytes = [0; 64];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| RotationError::Random)?;
+        // Numbers beyond the alphabet are dropped, so that each letter is as likely as any other.
+        let letters = bytes.iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
+        name.extend(letters.take(32 - name.len()).map(|letter| char::from(*letter)));
+    }
+    Ok(name)
+}

@@ -1,0 +1,149 @@
+//! Decides what may be done with an authority, and what that changes; performs no I/O.
+
+use std::time::SystemTime;
+
+use steeple::bundle::Bundle;
+
+use super::vouched::removals;
+use crate::ca::BundleChange;
+use crate::ca::authorities::AuthorityId;
+use crate::ca::control::{ControlError, Standing};
+use crate::ca::journal::{Journal, Record};
+use crate::ca::slots::{Kind, Slot, Slots, Status};
+
+/// What answers a request for an authority that can sign next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Preparation {
+    /// The one that is prepared.
+    Ready,
+    /// A new one in this slot.
+    New(Slot),
+}
+
+/// How an authority loses what it is relied on for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Withdrawal {
+    /// It stays vouched for until all that it signed is replaced.
+    Taint,
+    /// It is no longer vouched for, and forgotten.
+    Revoke,
+}
+
+/// What a withdrawal comes to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Effect {
+    /// How.
+    pub(super) withdrawal: Withdrawal,
+    /// The authority.
+    pub(super) standing: Standing,
+    /// What happens to the bundle; nothing where it was done before.
+    pub(super) changes: Vec<BundleChange>,
+}
+
+/// Whether a new authority has to be made, and where.
+pub(super) fn prepare(
+    journal: &Journal,
+    (kind, slots): (Kind, &Slots),
+    now: SystemTime,
+) -> Result<Preparation, ControlError> {
+    if slots.prepared(now).is_some() {
+        return Ok(Preparation::Ready);
+    }
+    let active = journal.active(kind).and_then(|active| active.slot);
+    Ok(Preparation::New(active.ok_or(ControlError::Initializing)?.other()))
+}
+
+/// Where the authority is that is to sign.
+pub(super) fn activate(
+    journal: &Journal,
+    (kind, slots): (Kind, &Slots),
+    id: &str,
+    now: SystemTime,
+) -> Result<Slot, ControlError> {
+    let record = named(journal, kind, id)?.ok_or(ControlError::Unknown)?;
+    match record.status {
+        Status::Active => Err(ControlError::Active),
+        Status::Old => Err(ControlError::Old),
+        Status::Prepared => slots.prepared(now).ok_or(ControlError::Unusable),
+    }
+}
+
+/// What is tainted.
+pub(super) fn taint(
+    journal: &Journal,
+    bundle: &Bundle,
+    (kind, id): (Kind, &str),
+) -> Result<Effect, ControlError> {
+    let record = named(journal, kind, id)?.ok_or(ControlError::Unknown)?;
+    let tainted = old(record, bundle)?;
+    let taint = (!tainted).then(|| match kind {
+        Kind::X509Ca => BundleChange::TaintX509(record.public.clone().into()),
+        Kind::JwtKey => BundleChange::TaintJwt(record.authority_id.to_string()),
+    });
+    let changes = taint.into_iter().collect();
+    Ok(Effect { withdrawal: Withdrawal::Taint, standing: record.into(), changes })
+}
+
+/// What is revoked. A tainted JWT key may be another server's.
+pub(super) fn revoke(
+    journal: &Journal,
+    bundle: &Bundle,
+    (kind, id): (Kind, &str),
+) -> Result<Effect, ControlError> {
+    let (standing, tainted, changes) = match (named(journal, kind, id)?, kind) {
+        (Some(record), _) => (record.into(), old(record, bundle)?, removals(record)),
+        (None, Kind::JwtKey) => other_key(bundle, id)?,
+        (None, Kind::X509Ca) => return Err(ControlError::Unknown),
+    };
+    if !tainted {
+        return Err(ControlError::Untainted);
+    }
+    Ok(Effect { withdrawal: Withdrawal::Revoke, standing, changes })
+}
+
+fn named<'a>(
+    journal: &'a Journal,
+    kind: Kind,
+    id: &str,
+) -> Result<Option<&'a Record>, ControlError> {
+    if id.is_empty() { Err(ControlError::NoId) } else { Ok(journal.named(kind, id)) }
+}
+
+/// Whether an authority that no longer signs is tainted in the bundle.
+fn old(record: &Record, bundle: &Bundle) -> Result<bool, ControlError> {
+    if record.upstream_authority_id.is_some() {
+        return Err(ControlError::HasUpstream);
+    }
+    match record.status {
+        Status::Active => return Err(ControlError::Active),
+        Status::Prepared => return Err(ControlError::Prepared),
+        Status::Old => {}
+    }
+    let tainted = match record.kind {
+        Kind::X509Ca => {
+            let mut authorities = bundle.x509_authorities.iter();
+            let vouched = authorities.find(|vouched| *vouched.certificate == *record.public);
+            vouched.map(|vouched| vouched.tainted)
+        }
+        Kind::JwtKey => {
+            let mut authorities = bundle.jwt_authorities.iter();
+            let vouched = authorities.find(|key| key.key_id == record.authority_id.as_str());
+            vouched.map(|vouched| vouched.tainted)
+        }
+    };
+    tainted.ok_or(ControlError::Unknown)
+}
+
+fn other_key(
+    bundle: &Bundle,
+    id: &str,
+) -> Result<(Standing, bool, Vec<BundleChange>), ControlError> {
+    let key = bundle.jwt_authorities.iter().find(|key| key.key_id == id);
+    let key = key.ok_or(ControlError::Unknown)?;
+    let id = AuthorityId::from(key.key_id.clone());
+    let standing = Standing { id, expires_at: key.expires_at, upstream_authority_id: None };
+    Ok((standing, key.tainted, vec![BundleChange::RemoveJwt(key.key_id.clone())]))
+}
+
+#[cfg(test)]
+mod tests;
