@@ -10,9 +10,11 @@ use steeple_proto::spire::api::types;
 
 mod bundle;
 mod entry;
+mod logger;
 
 pub use bundle::{bundle_from_proto, bundle_to_proto, jwt_authority_from_proto};
 pub use entry::{all_entry_fields, entry_from_proto, entry_to_proto, stored_entry_from_proto};
+pub use logger::{log_level_from_proto, logger_to_proto};
 
 /// Why a message cannot be read. The text names the field.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -48,6 +50,9 @@ pub enum ConvertError {
     /// The refresh hint is negative.
     #[error("refresh_hint: must be 0 (none) or a number of seconds")]
     RefreshHint,
+    /// A log level is not one.
+    #[error("new_level: must be PANIC, FATAL, ERROR, WARN, INFO, DEBUG or TRACE")]
+    LogLevel,
 }
 
 /// Reads the SPIFFE ID in `field`.

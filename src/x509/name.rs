@@ -4,6 +4,8 @@ use serde::Deserialize;
 
 use crate::der::{self, Malformed, PRINTABLE_STRING, Reader, UTF8_STRING, Writer};
 
+mod text;
+
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const SERIAL_NUMBER: &[u8] = &[0x55, 0x04, 0x05];
 const COUNTRY: &[u8] = &[0x55, 0x04, 0x06];
@@ -13,7 +15,7 @@ const ORGANIZATIONAL_UNIT: &[u8] = &[0x55, 0x04, 0x0b];
 /// The longest common name (RFC 5280, upper bounds).
 const MAX_COMMON_NAME: usize = 64;
 
-/// A distinguished name as DER.
+/// A distinguished name as DER. As a text it is as RFC 4514 writes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Name(Box<[u8]>);
 

@@ -88,6 +88,8 @@ fn absolute(path: &Path) -> PathBuf {
 
 fn level(text: &str) -> Result<Level, String> {
     match text {
+        "panic" => Ok(Level::Panic),
+        "fatal" => Ok(Level::Fatal),
         "error" => Ok(Level::Error),
         "warn" => Ok(Level::Warn),
         "info" => Ok(Level::Info),
