@@ -98,10 +98,10 @@ impl entry_server::Entry for EntryService {
         let caller = super::admitted(&request)?.for_audit();
         self.0.recordable()?;
         let request = request.into_inner();
-        let input = request.input_mask.unwrap_or_else(all_entry_fields);
+        let input = request.input_mask.as_ref();
         let mask = request.output_mask.unwrap_or_else(all_entry_fields);
         let own = self.0.registry.trust_domain();
-        let read = request.entries.iter().map(|entry| update::from_proto(entry, &input, own));
+        let read = request.entries.iter().map(|entry| update::from_proto(entry, input, own));
         let results =
             super::batch(read, async |items| self.0.registry.update_entries(items).await).await;
         let updated =

@@ -38,10 +38,12 @@ pub enum EntryWriteError {
     #[error("entry not found")]
     NotFound(EntryId),
     /// The entry was changed since.
-    #[error("the entry is at revision {found}; read it again")]
+    #[error("the entry is at revision {found} and not at {expected}; read it again")]
     Revision {
         /// The revision that it is at.
         found: i64,
+        /// The one that it was to be at.
+        expected: i64,
     },
     /// The bundle of a trust domain that the entry federates with is missing.
     #[error("unable to find federated bundle {:?}", .0.as_str())]
@@ -156,8 +158,8 @@ fn update(
     let Some(former) = draft.entry(&item.id).cloned() else {
         return Err(EntryWriteError::NotFound(item.id.clone()));
     };
-    if item.expected_revision.is_some_and(|expected| expected != former.revision) {
-        return Err(EntryWriteError::Revision { found: former.revision });
+    if let Some(expected) = item.expected_revision.filter(|expected| *expected != former.revision) {
+        return Err(EntryWriteError::Revision { found: former.revision, expected });
     }
     let mut content = former.content.clone();
     (item.change)(&mut content);

@@ -1,6 +1,6 @@
 //! Which fields of an entry an administrator changes, and to what.
 
-use steeple::convert::{entry_from_proto, id_to_proto};
+use steeple::convert::{all_entry_fields, entry_from_proto, id_to_proto};
 use steeple::entry::EntryContent;
 use steeple::id::TrustDomain;
 use steeple_proto::spire::api::types;
@@ -9,19 +9,23 @@ use super::entry_id;
 use crate::api::error::ApiError;
 use crate::registry::entries::EntryUpdate;
 
-/// Reads the change that `entry` asks for in the fields that `mask` has on. The others may hold
-/// anything.
+/// Reads the change that `entry` asks for in the fields that `mask` has on, which are all without
+/// one. The others may hold anything.
+///
+/// Somebody who names the revision in a mask wants the change made on that revision and on no
+/// other. SPIRE ignores the revision; its tools send no mask, and so never ask for this.
 pub(super) fn from_proto(
     entry: &types::Entry,
-    mask: &types::EntryMask,
+    mask: Option<&types::EntryMask>,
     own: &TrustDomain,
 ) -> Result<EntryUpdate, ApiError> {
     let id = entry_id(&entry.id)?;
-    let (_, new) = entry_from_proto(&without_others(entry, mask, own))?;
-    let mask = *mask;
+    let expected_revision = mask.filter(|mask| mask.revision_number).map(|_| entry.revision_number);
+    let mask = mask.copied().unwrap_or_else(all_entry_fields);
+    let (_, new) = entry_from_proto(&without_others(entry, &mask, own))?;
     Ok(EntryUpdate {
         id,
-        expected_revision: None,
+        expected_revision,
         change: Box::new(move |content| copy(&new, mask, content)),
     })
 }
@@ -81,7 +85,7 @@ fn copy(new: &EntryContent, mask: types::EntryMask, content: &mut EntryContent) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use steeple::convert::{all_entry_fields, entry_to_proto, stored_entry_from_proto};
+    use steeple::convert::{entry_to_proto, stored_entry_from_proto};
 
     fn wire(name: &str, number: i32, flag: bool) -> types::Entry {
         let id = |path: &str| {
@@ -115,7 +119,7 @@ mod tests {
         let own = TrustDomain::parse("td").unwrap();
         let mut mask = types::EntryMask::default();
         set(&mut mask);
-        let update = from_proto(&wire("new", 2, true), &mask, &own).unwrap();
+        let update = from_proto(&wire("new", 2, true), Some(&mask), &own).unwrap();
         let mut entry = stored_entry_from_proto(&wire("old", 1, false)).unwrap();
         (update.change)(&mut entry.content);
         let mut wanted = wire("old", 1, false);
@@ -150,9 +154,9 @@ mod tests {
         let own = TrustDomain::parse("td").unwrap();
         let only_hint = types::EntryMask { hint: true, ..types::EntryMask::default() };
         let bare = types::Entry { id: "e".into(), x509_svid_ttl: -1, ..types::Entry::default() };
-        assert!(from_proto(&bare, &only_hint, &own).is_ok());
-        assert!(from_proto(&bare, &all_entry_fields(), &own).is_err());
+        assert!(from_proto(&bare, Some(&only_hint), &own).is_ok());
+        assert!(from_proto(&bare, None, &own).is_err());
         let no_id = types::Entry::default();
-        assert!(from_proto(&no_id, &only_hint, &own).is_err());
+        assert!(from_proto(&no_id, Some(&only_hint), &own).is_err());
     }
 }

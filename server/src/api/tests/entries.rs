@@ -88,6 +88,33 @@ async fn each_item_of_a_batch_has_its_own_result_in_order() {
 }
 
 #[tokio::test]
+async fn of_two_changes_on_the_same_revision_one_is_refused() {
+    let server = Server::new().await;
+    let mut client = Client::new(server.local());
+    let id = create(&mut client, vec![entry("/web", PARENT)]).await.remove(0).1.id;
+    let mut update = async |hint: &str, revision_number, by_revision| {
+        let mask =
+            types::EntryMask { hint: true, revision_number: by_revision, ..Default::default() };
+        let (id, hint) = (id.clone(), hint.into());
+        let request = pb::BatchUpdateEntryRequest {
+            entries: vec![types::Entry { id, hint, revision_number, ..Default::default() }],
+            input_mask: Some(mask),
+            output_mask: None,
+        };
+        let mut results = client.batch_update_entry(request).await.unwrap().into_inner().results;
+        let result = results.remove(0);
+        (result.status.unwrap(), result.entry.map(|entry| (entry.hint, entry.revision_number)))
+    };
+    let done = |hint: &str, revision| Some((hint.to_owned(), revision));
+    assert_eq!(update("a", 0, true).await.1, done("a", 1));
+    let (status, entry) = update("b", 0, true).await;
+    assert_eq!((status.code, entry), (Code::Aborted as i32, None));
+    assert_eq!(status.message, "the entry is at revision 1 and not at 0; read it again");
+    assert_eq!(update("c", 1, true).await.1, done("c", 2));
+    assert_eq!(update("d", 0, false).await.1, done("d", 3)); // as SPIRE's tools do it
+}
+
+#[tokio::test]
 async fn lists_are_filtered_and_paged() {
     let server = Server::new().await;
     let mut client = Client::new(server.local());

@@ -105,7 +105,7 @@ async fn an_update_counts_revisions_and_can_insist_on_one() {
         .update_entries(vec![update(Some(0), true), update(Some(0), false), update(None, true)])
         .await;
     assert_eq!(results[0].as_ref().unwrap().revision, 1);
-    assert!(matches!(results[1], Err(EntryWriteError::Revision { found: 1 })));
+    assert!(matches!(results[1], Err(EntryWriteError::Revision { found: 1, .. })));
     assert_eq!(results[2].as_ref().unwrap().revision, 1, "nothing changed");
     assert!(registry.is_admin(&id("/w")));
     assert!(!registry.is_admin(&id("/p")));
