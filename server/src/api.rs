@@ -7,12 +7,17 @@ use steeple::clock::Clock;
 use steeple::convert::selectors_from_proto;
 use steeple::selector::SelectorSet;
 use steeple::tasks::Tasks;
+use steeple::telemetry::LogLevel;
+use steeple::tls::Material;
 use steeple_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use steeple_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
+use steeple_proto::spire::api::server::debug::v1::debug_server::DebugServer;
 use steeple_proto::spire::api::server::entry::v1::entry_server::EntryServer;
+use steeple_proto::spire::api::server::logger::v1::logger_server::LoggerServer;
 use steeple_proto::spire::api::server::svid::v1::svid_server::SvidServer;
 use steeple_proto::spire::api::types;
 use steeple_proto::spire::api::types::selector_match::MatchBehavior;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::service::Routes;
 use tonic::{Request, Status};
@@ -36,6 +41,7 @@ mod agent;
 mod bundle;
 pub mod caller;
 pub mod connection;
+mod debug;
 mod entry;
 pub mod error;
 pub mod guard;
@@ -44,6 +50,7 @@ pub mod inflow;
 mod issued;
 pub mod limits;
 pub mod listener;
+mod logger;
 pub mod socket;
 mod svid;
 
@@ -66,6 +73,12 @@ pub struct Deps {
     pub limits: Arc<Limits>,
     /// When it is.
     pub clock: Arc<dyn Clock>,
+    /// When the server was started.
+    pub started: Instant,
+    /// What the server shows to its clients.
+    pub own_svid: watch::Receiver<Arc<Material>>,
+    /// How much is logged.
+    pub log: LogLevel,
     /// Where what has to come to its end is done, though nobody waits for it any more.
     pub tasks: Tasks,
 }
@@ -82,7 +95,10 @@ pub fn routes(deps: &Arc<Deps>, reach: Reach) -> Routes {
     match reach {
         Reach::Everywhere => {}
         Reach::AdminSocket => {
-            routes.add_service(HealthServer::new(health::HealthService(Arc::clone(deps))));
+            routes
+                .add_service(DebugServer::new(debug::DebugService(Arc::clone(deps))))
+                .add_service(LoggerServer::new(logger::LoggerService(Arc::clone(deps))))
+                .add_service(HealthServer::new(health::HealthService(Arc::clone(deps))));
         }
     }
     routes.routes().prepare()

@@ -11,7 +11,10 @@ use rustix::process::{Resource, getrlimit};
 use steeple::clock::Clock;
 use steeple::keys::{DirectoryKeyStore, KeyStore, MemoryKeyStore};
 use steeple::tasks::Tasks;
-use steeple::tls::{Acceptor, ServerDeps};
+use steeple::telemetry::LogLevel;
+use steeple::tls::{Acceptor, Material, ServerDeps};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, info_span, warn};
 
 use self::data_dir::DataDir;
@@ -53,6 +56,15 @@ const FRONT_PATIENCE: Duration = Duration::from_secs(12);
 /// How long what is below them may take after that.
 const CORE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a server has in common with all else in its process.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// When it is.
+    pub clock: Arc<dyn Clock>,
+    /// How much is logged.
+    pub log: LogLevel,
+}
+
 /// A server that answers.
 #[derive(Debug)]
 pub struct Server {
@@ -68,10 +80,10 @@ pub struct Server {
 
 impl Server {
     /// Starts a server, which answers when this returns.
-    pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+    pub async fn start(config: &Config, process: Process) -> anyhow::Result<Self> {
         let data_dir = DataDir::take(&config.data_dir)?;
         let (front, core) = (Tasks::new(), Tasks::new());
-        let (audit, address) = match assemble(config, clock, &front, &core).await {
+        let (audit, address) = match assemble(config, process, &front, &core).await {
             Ok(assembled) => assembled,
             Err(error) => {
                 if let Err(left) = core.shutdown(CORE_PATIENCE).await {
@@ -117,7 +129,7 @@ impl Server {
 /// Puts the parts together, those that are below others first.
 async fn assemble(
     config: &Config,
-    clock: Arc<dyn Clock>,
+    Process { clock, log }: Process,
     front: &Tasks,
     core: &Tasks,
 ) -> anyhow::Result<(Arc<Audit>, SocketAddr)> {
@@ -129,10 +141,11 @@ async fn assemble(
     let started = Event::ServerStarted { version: env!("CARGO_PKG_VERSION"), trust_domain };
     audit.record(&event::Caller::Server, &[started]).await?;
 
-    let base = Base { registry, audit: Arc::clone(&audit), clock };
+    let base = Base { registry, audit: Arc::clone(&audit), clock, log };
     let (ca, own_svid) = authorities(config, &base, core).await?;
+    let presented = own_svid.material();
     let deps = ServerDeps {
-        material: own_svid.material(),
+        material: presented.clone(),
         anchors: anchors::watch(&base.registry, config, core),
         clock: Arc::clone(&base.clock),
     };
@@ -149,7 +162,7 @@ async fn assemble(
         warn!(key, longest = %humantime::format_duration(longest),
             "SVIDs may live shorter than configured, as ca_ttl is short");
     }
-    let address = listen(config, base, Signing { ca, acceptor }, front).await?;
+    let address = listen(config, base, Signing { ca, acceptor, presented }, front).await?;
     Ok((audit, address))
 }
 
@@ -163,12 +176,14 @@ struct Base {
     registry: Registry,
     audit: Arc<Audit>,
     clock: Arc<dyn Clock>,
+    log: LogLevel,
 }
 
 /// What signs, and what shows to clients what was signed for the server itself.
 struct Signing {
     ca: Ca,
     acceptor: Acceptor,
+    presented: watch::Receiver<Arc<Material>>,
 }
 
 async fn datastore(config: &DatastoreConfig) -> anyhow::Result<Arc<dyn Datastore>> {
@@ -214,7 +229,7 @@ async fn listen(
     signing: Signing,
     front: &Tasks,
 ) -> anyhow::Result<SocketAddr> {
-    let Signing { ca, acceptor } = signing;
+    let Signing { ca, acceptor, presented } = signing;
     let attestors = attestors(config, &base)?;
     let limits = Arc::new(Limits::new(config.rate_limits));
     let shared = Arc::new(Shared {
@@ -236,6 +251,9 @@ async fn listen(
         attestors,
         limits,
         clock: base.clock,
+        started: Instant::now(),
+        own_svid: presented,
+        log: base.log,
         tasks: front.clone(),
     });
     let public = routes(&deps, Reach::Everywhere);

@@ -44,6 +44,9 @@ pub enum ApiError {
     /// A CSR is malformed, or not signed by its key.
     #[error("invalid CSR: {0}")]
     Csr(#[from] CsrError),
+    /// Health is asked for of one service.
+    #[error("per-service health is not supported")]
+    PerServiceHealth,
     /// There is no such page.
     #[error(transparent)]
     Page(#[from] PageError),
@@ -126,6 +129,7 @@ impl ApiError {
             | Self::Convert(_)
             | Self::AgentId(_)
             | Self::Csr(_)
+            | Self::PerServiceHealth
             | Self::Page(_) => Code::InvalidArgument,
             Self::NoEntry | Self::NotYourEntry | Self::NoAgent | Self::NoBundle => Code::NotFound,
             Self::Entry(error) => entry_code(error),
@@ -159,6 +163,7 @@ impl ApiError {
             | Self::Convert(_)
             | Self::AgentId(_)
             | Self::Csr(_)
+            | Self::PerServiceHealth
             | Self::Page(_)
             | Self::NoEntry
             | Self::NotYourEntry

@@ -1,8 +1,10 @@
 //! `grpc.health.v1`: whether the server can do what it is for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::stream::BoxStream;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
@@ -12,8 +14,11 @@ use super::Deps;
 use super::error::ApiError;
 use crate::audit;
 
+/// How often somebody who watches has it looked at. It depends on the time as much as on events.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Answers the RPCs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct HealthService(pub(super) Arc<Deps>);
 
 impl HealthService {
@@ -27,6 +32,17 @@ impl HealthService {
         };
         signs && records && !bundle.x509_authorities.is_empty()
     }
+
+    /// Waits until the answer is not the one that was told.
+    async fn other_than(&self, told: Option<bool>) -> bool {
+        loop {
+            let serves = self.serves();
+            if told != Some(serves) {
+                return serves;
+            }
+            tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -37,18 +53,29 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        if !request.get_ref().service.is_empty() {
-            let expected = "per-service health is not supported";
-            return Err(ApiError::Invalid { field: "service", expected }.into());
-        }
-        let status = if self.serves() { ServingStatus::Serving } else { ServingStatus::NotServing };
-        Ok(Response::new(HealthCheckResponse { status: status.into() }))
+        whole(&request)?;
+        Ok(Response::new(answer(self.serves())))
     }
 
     async fn watch(
         &self,
-        _: Request<HealthCheckRequest>,
+        request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        Err(super::not_served())
+        whole(&request)?;
+        let changes = stream::unfold((self.clone(), None), |(service, told)| async move {
+            let serves = service.other_than(told).await;
+            Some((Ok(answer(serves)), (service, Some(serves))))
+        });
+        Ok(Response::new(changes.boxed()))
     }
+}
+
+/// There is one answer, about the whole server.
+fn whole(request: &Request<HealthCheckRequest>) -> Result<(), ApiError> {
+    if request.get_ref().service.is_empty() { Ok(()) } else { Err(ApiError::PerServiceHealth) }
+}
+
+fn answer(serves: bool) -> HealthCheckResponse {
+    let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
+    HealthCheckResponse { status: status.into() }
 }

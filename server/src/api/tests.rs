@@ -9,6 +9,7 @@ use steeple::clock::{TokioClock, from_unix_seconds};
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::keys::{KeyAlgorithm, MemoryKeyStore, PrivateKey};
 use steeple::tasks::Tasks;
+use steeple::telemetry::Level;
 use steeple::x509::csr::{self, Wish};
 use steeple::x509::{Name, Subject};
 use tonic::Code;
@@ -20,6 +21,7 @@ use super::inflow::Inflow;
 use super::*;
 use crate::app::ledger::RegistryLedger;
 use crate::audit::{Config as AuditConfig, Durability};
+use crate::ca::own_svid::OwnSvid;
 use crate::ca::rotation::{self, Rotation};
 use crate::datastore::memory::MemoryDatastore;
 use crate::datastore::{NewSerial, Node};
@@ -31,6 +33,7 @@ mod agents;
 mod bundles;
 mod entries;
 mod guarded;
+mod local;
 mod nodes;
 mod svids;
 
@@ -79,8 +82,11 @@ impl Server {
         let tokens: Arc<dyn NodeAttestor> =
             Arc::new(JoinTokens::new(registry.clone(), clock.clone()));
         let echo: Arc<dyn NodeAttestor> = Arc::new(Echo);
+        let ca = ca(&registry, &audit, &clock).await;
+        let ttl = Duration::from_secs(3_600);
+        let own_svid = OwnSvid::start(ca.clone(), ttl, clock.clone()).await.unwrap().material();
         let deps = Arc::new(Deps {
-            ca: ca(&registry, &audit, &clock).await,
+            ca,
             ttl: TtlConfig {
                 x509_svid: Duration::from_secs(3_600),
                 jwt_svid: Duration::from_secs(300),
@@ -92,6 +98,9 @@ impl Server {
             attestors: [(tokens.kind(), tokens), (echo.kind(), echo)].into(),
             limits: limits.clone(),
             clock: clock.clone(),
+            started: Instant::now(),
+            own_svid,
+            log: LogLevel::unattached(Level::Warn),
             tasks: tasks.clone(),
         });
         Self { deps, shared, clock, tasks, directory }

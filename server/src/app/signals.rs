@@ -11,7 +11,7 @@ use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use super::Server;
+use super::{Process, Server};
 use crate::config::Config;
 
 /// How many threads answer calls. Signing is the only thing that takes time, and more threads than
@@ -22,7 +22,7 @@ const MAX_WORKERS: usize = 4;
 /// reopens the audit log.
 pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
     let config = Config::load(config)?;
-    telemetry::start(config.log.level, config.log.format)?;
+    let log = telemetry::start(config.log.level, config.log.format)?;
     raise_file_limit();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = runtime::Builder::new_multi_thread()
@@ -32,7 +32,8 @@ pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
         .context("starting threads")?;
     runtime.block_on(async {
         let mut signals = Signals::catch().context("catching signals")?;
-        let server = Server::start(&config, Arc::new(SystemClock)).await?;
+        let process = Process { clock: Arc::new(SystemClock), log };
+        let server = Server::start(&config, process).await?;
         signals.wait(&server).await;
         server.stop().await;
         Ok(())

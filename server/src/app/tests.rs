@@ -6,6 +6,7 @@ use std::path::Path;
 use hyper_util::rt::TokioIo;
 use steeple::clock::SystemClock;
 use steeple::keys::{KeyAlgorithm, PrivateKey};
+use steeple::telemetry::Level;
 use steeple::tls::{ClientDeps, Connector, ExpectedServer, Material, Trust};
 use steeple::x509::csr::{self, Wish};
 use steeple::x509::verify::{AnchorSet, Anchors};
@@ -34,8 +35,12 @@ fn config(directory: &Path) -> Config {
     Config::parse(&text, Path::new("test.toml")).unwrap()
 }
 
+fn process() -> Process {
+    Process { clock: Arc::new(SystemClock), log: LogLevel::unattached(Level::Info) }
+}
+
 async fn start(directory: &Path) -> anyhow::Result<Server> {
-    Server::start(&config(directory), Arc::new(SystemClock)).await
+    Server::start(&config(directory), process()).await
 }
 
 fn local(directory: &Path) -> Channel {
@@ -171,7 +176,7 @@ async fn a_server_with_a_setting_that_cannot_work_says_which() {
     let x509pop = "[node_attestor.x509pop]\nca_bundle_paths = ['no.pem']\n";
     let text = format!("data_dir = '{}'\n{x509pop}", directory.path().display());
     broken.node_attestors = Config::parse(&text, Path::new("x")).unwrap().node_attestors;
-    let error = Server::start(&broken, Arc::new(SystemClock)).await.unwrap_err();
+    let error = Server::start(&broken, process()).await.unwrap_err();
     let error = format!("{error:#}");
     assert!(error.contains("ca_bundle_paths") && error.contains("no.pem"), "{error}");
     assert_eq!(format!("{:#}", check_files(&broken).unwrap_err()), error);
@@ -180,7 +185,7 @@ async fn a_server_with_a_setting_that_cannot_work_says_which() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut taken_port = config(directory.path());
     taken_port.address = taken.local_addr().unwrap();
-    let error = Server::start(&taken_port, Arc::new(SystemClock)).await.unwrap_err();
+    let error = Server::start(&taken_port, process()).await.unwrap_err();
     let error = format!("{error:#}");
     assert!(error.contains(&taken_port.address.to_string()), "{error}");
 }

@@ -9,6 +9,7 @@ use steeple::bundle::Bundle;
 use steeple::entry::{Entry, EntryId};
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::selector::{Selector, SelectorSet};
+use steeple::telemetry::Level;
 use steeple::x509::Serial;
 
 use super::Correlation;
@@ -226,6 +227,9 @@ pub enum Event {
         agent_id: Option<SpiffeId>,
         expires_at: i64,
     },
+
+    /// The server logs more or less from now on.
+    LogLevelSet { level: Level },
 
     /// A step of an authority is about to be taken; which one it is about is known when it is there.
     AuthorityIntent {

@@ -126,7 +126,8 @@ impl Operation {
             | Self::BatchUpdateEntry
             | Self::BatchDeleteEntry
             | Self::TrustDomain
-            | Self::LocalAuthority => true,
+            | Self::LocalAuthority
+            | Self::Logger => true,
             Self::AttestAgent
             | Self::PostStatus
             | Self::CountAgents
@@ -148,7 +149,6 @@ impl Operation {
             | Self::NewJwtSvid
             | Self::BatchNewWitSvid
             | Self::NewDownstreamX509Ca
-            | Self::Logger
             | Self::Debug
             | Self::Health => false,
         }
