@@ -300,15 +300,16 @@ fn attestors(
     built.collect()
 }
 
-/// Reads the files that the configuration names and that have to be there before a start.
-pub fn check_files(config: &Config) -> anyhow::Result<()> {
-    for attestor in &config.node_attestors {
-        match attestor {
-            NodeAttestorConfig::JoinToken => {}
-            NodeAttestorConfig::X509Pop(config) => drop(ca_bundles(&config.ca_bundle_paths)?),
-        }
-    }
-    Ok(())
+/// Reads the files that the configuration names and that have to be there before a start. What is
+/// wrong with them, each.
+#[must_use]
+pub fn check_files(config: &Config) -> Vec<anyhow::Error> {
+    let bundles = |attestor: &NodeAttestorConfig| match attestor {
+        NodeAttestorConfig::JoinToken => Vec::new(),
+        NodeAttestorConfig::X509Pop(config) => config.ca_bundle_paths.clone(),
+    };
+    let bundles = config.node_attestors.iter().flat_map(bundles);
+    bundles.filter_map(|path| ca_bundles(&[path]).err()).collect()
 }
 
 fn ca_bundles(paths: &[PathBuf]) -> anyhow::Result<Authorities> {

@@ -9,13 +9,19 @@ mod batch;
 mod bundle;
 mod client;
 mod config;
+mod debug;
 mod entry;
+mod federation;
 mod healthcheck;
 mod json;
+mod logger;
 mod mint_jwt;
 mod mint_x509;
+mod name;
 mod output;
 mod pretty;
+mod refused;
+mod socket;
 mod spelling;
 mod table;
 #[cfg(test)]
@@ -27,18 +33,17 @@ mod token;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use steeple::config::HumanDuration;
 
 use self::client::Client;
+use self::name::Name;
 use self::output::Output;
+use self::socket::Surroundings;
 use crate::app;
-use crate::config::{default_data_dir, socket_in};
-
-/// The variable of SPIRE's tools that says where the admin socket is.
-const SPIRE_SOCKET: &str = "SPIRE_SERVER_PRIVATE_SOCKET";
+use crate::config::Config;
+use crate::config::flags::Flags;
 
 /// Decides who may have which identity, signs and rotates; and administers a running server.
 #[derive(Debug, Parser)]
@@ -49,22 +54,26 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, which lives as long as the program")]
 enum Command {
     /// Run the server
     ///
     /// Without a configuration it serves the trust domain example.org on port 8081, with its data
     /// in /var/lib/steeple/server, or below the state directory of a user who is not root.
     Run {
-        /// The configuration file
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        flags: Flags,
+        #[command(flatten)]
+        _refused: refused::OfRun,
     },
     #[command(flatten)]
     Admin(Admin),
     /// Look at a configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Check a configuration: SPIRE's name of `config check`
+    Validate(config::Check),
+    #[command(hide = true)]
+    Wit(refused::Wit),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -87,12 +96,21 @@ enum Admin {
     /// Administer bundles: the keys of this trust domain and of foreign ones
     #[command(subcommand)]
     Bundle(bundle::Bundle),
+    /// Administer federation: where the bundles of foreign trust domains come from
+    #[command(subcommand)]
+    Federation(federation::Federation),
     /// Have X.509-SVIDs signed without an entry
     #[command(subcommand)]
     X509(mint_x509::X509),
     /// Have JWT-SVIDs signed without an entry
     #[command(subcommand)]
     Jwt(mint_jwt::Jwt),
+    /// Look at how much a running server logs, and change it
+    #[command(subcommand)]
+    Logger(logger::Logger),
+    /// Look into a running server
+    #[command(subcommand)]
+    Debug(debug::Debug),
     /// Ask a running server whether it is healthy
     Healthcheck(healthcheck::Healthcheck),
 }
@@ -100,9 +118,17 @@ enum Admin {
 /// Where the server is, and how long to wait for it.
 #[derive(Args, Clone, Debug)]
 struct Connection {
-    /// The server's admin socket; unless named, the one in the default data directory of this user
-    #[arg(long, value_name = "PATH", env = "STEEPLE_SERVER_SOCKET", alias = "socketPath")]
+    /// The server's admin socket; unless named, what --instance says, or the environment variable
+    /// STEEPLE_SERVER_SOCKET or SPIRE_SERVER_PRIVATE_SOCKET, or else the one in the default data
+    /// directory of this user
+    #[arg(long, value_name = "PATH", alias = "socketPath")]
     socket: Option<PathBuf>,
+    /// One of several servers: its name in the place of %i in the environment variable
+    /// SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+    #[command(flatten)]
+    _refused: refused::Pipe,
     /// How long to wait for each answer
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     timeout: HumanDuration,
@@ -145,7 +171,9 @@ enum ListStyle {
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
     let mut output = Output::standard();
-    let cli = Cli::parse_from(spelling::with_two_dashes(std::env::args_os()));
+    let arguments = spelling::with_two_dashes(std::env::args_os());
+    let matches = Name::of_this_process().command(Cli::command()).get_matches_from(arguments);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match run(cli, &mut output).and_then(|()| output.finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -158,11 +186,18 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, output: &mut Output) -> anyhow::Result<()> {
     match cli.command {
         Command::Admin(admin) => block_on(admin.run(output)),
-        Command::Run { config } => app::run(config.as_deref()),
+        Command::Run { flags, .. } => app::run(&Config::load(&flags)?),
         Command::Config(config) => config.run(output),
+        Command::Validate(check) => {
+            check.run(output)?;
+            output.line("SPIRE server configuration file is valid.")
+        }
+        Command::Wit(wit) => wit.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "steeple-server", &mut script);
+            let name = Name::of_this_process();
+            let mut command = name.command(Cli::command());
+            clap_complete::generate(shell, &mut command, name.as_str(), &mut script);
             output.raw(&script)
         }
     }
@@ -179,8 +214,11 @@ impl Admin {
             Self::Entry(entry) => entry.run(output).await,
             Self::Agent(agent) => agent.run(output).await,
             Self::Bundle(bundle) => bundle.run(output).await,
+            Self::Federation(federation) => federation.run(output).await,
             Self::X509(x509) => x509.run(output).await,
             Self::Jwt(jwt) => jwt.run(output).await,
+            Self::Logger(logger) => logger.run(output).await,
+            Self::Debug(debug) => debug.run(output).await,
             Self::Healthcheck(healthcheck) => healthcheck.run(output).await,
         }
     }
@@ -188,18 +226,18 @@ impl Admin {
 
 impl Connection {
     async fn connect(&self, output: &Output) -> anyhow::Result<Client> {
-        let socket = self.socket.clone().or_else(default_socket).context(
-            "there is no default data directory without $HOME; say with --socket where the \
-             server's admin socket is",
-        )?;
-        Client::connect(&socket, self.timeout.0, output.terminal()).await
+        Client::connect(&self.path()?, self.timeout.0, output.terminal()).await
     }
-}
 
-/// The socket of the server of this user.
-fn default_socket() -> Option<PathBuf> {
-    let named = std::env::var_os(SPIRE_SOCKET).filter(|path| !path.is_empty()).map(PathBuf::from);
-    named.or_else(|| Some(socket_in(&default_data_dir()?)))
+    /// Where the socket is.
+    fn path(&self) -> Result<PathBuf, socket::SocketError> {
+        let around = Surroundings {
+            name: Name::of_this_process(),
+            variable: &|name| std::env::var_os(name),
+            exists: &|path| path.exists(),
+        };
+        socket::locate(self.socket.as_deref(), self.instance.as_deref(), &around)
+    }
 }
 
 impl Style {

@@ -14,10 +14,17 @@ use steeple::x509::Subject;
 use crate::api::limits;
 use crate::audit::{self, Durability};
 
+mod expand;
+pub mod flags;
 mod home;
 mod raw;
+mod survey;
 
+pub use expand::{ExpandError, expand};
 pub use home::default_data_dir;
+pub use survey::Survey;
+
+use self::flags::Flags;
 
 /// The trust domain of a server that was not told another. It is reserved for examples (RFC 2606).
 pub const DEFAULT_TRUST_DOMAIN: &str = "example.org";
@@ -163,14 +170,28 @@ pub struct LogConfig {
 }
 
 impl Config {
-    /// Reads the file, or takes the defaults for everything if there is none.
+    /// Reads the file that the flags name, or takes the defaults for everything if they name none,
+    /// and puts the flags over it.
     ///
     /// # Errors
-    /// The file cannot be read, or a value in it will not do.
-    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        match path {
-            Some(path) => steeple::config::load::<raw::Config>(path)?.check(),
-            None => raw::Config::default().check(),
+    /// The file cannot be read, or a value will not do.
+    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        let file = match &flags.config {
+            Some(path) => steeple::config::parse::<raw::Config>(&read(path, flags)?, path)?,
+            None => raw::Config::default(),
+        };
+        flags.over(file).check()
+    }
+
+    /// Reads the same, and tells all that is wrong with it.
+    #[must_use]
+    pub fn survey(flags: &Flags) -> Survey {
+        let Some(path) = &flags.config else {
+            return survey::survey("", Path::new(""), flags);
+        };
+        match read(path, flags) {
+            Ok(text) => survey::survey(&text, path, flags),
+            Err(error) => Survey { config: None, problems: vec![error] },
         }
     }
 
@@ -209,6 +230,33 @@ impl From<&AuditConfig> for audit::Config {
 #[must_use]
 pub fn socket_in(data_dir: &Path) -> PathBuf {
     data_dir.join("private/admin.sock")
+}
+
+/// The text of a configuration file, with environment variables in it if the flags say so.
+fn read(path: &Path, flags: &Flags) -> Result<String, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let parse = |message: String| ConfigError::Parse { path: path.to_owned(), message };
+    if looks_like_spires(&text) {
+        return Err(parse(
+            "this is a configuration of SPIRE; `config import FILE` prints the one that does the \
+             same here"
+                .into(),
+        ));
+    }
+    if !flags.expand_env {
+        return Ok(text);
+    }
+    expand(&text, &|name| std::env::var(name).ok()).map_err(|error| parse(error.to_string()))
+}
+
+/// Whether this is HCL or JSON with one of the blocks that SPIRE's configurations have.
+fn looks_like_spires(text: &str) -> bool {
+    text.lines().map(str::trim_start).any(|line| {
+        let opens = |word| line.strip_prefix(word).map(str::trim_start);
+        let after = opens("server").or_else(|| opens("agent")).or_else(|| opens("plugins"));
+        after.is_some_and(|after| after.starts_with('{')) || line.starts_with('{')
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! A server as a process: from its configuration until a signal ends it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -18,10 +17,8 @@ use crate::config::Config;
 /// cores do not make it faster.
 const MAX_WORKERS: usize = 4;
 
-/// Runs a server with this configuration file, or without one, until SIGTERM or SIGINT. SIGHUP
-/// reopens the audit log.
-pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
-    let config = Config::load(config)?;
+/// Runs a server with this configuration until SIGTERM or SIGINT. SIGHUP reopens the audit log.
+pub fn run(config: &Config) -> anyhow::Result<()> {
     let log = telemetry::start(config.log.level, config.log.format)?;
     raise_file_limit();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -33,7 +30,7 @@ pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut signals = Signals::catch().context("catching signals")?;
         let process = Process { clock: Arc::new(SystemClock), log };
-        let server = Server::start(&config, process).await?;
+        let server = Server::start(config, process).await?;
         signals.wait(&server).await;
         server.stop().await;
         Ok(())

@@ -1,6 +1,8 @@
 //! Many items in few calls: each call has a bounded number of them, and what was done is known even
 //! where a later call fails.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 use prost::Message;
 use steeple_proto::spire::api::types;
@@ -55,7 +57,7 @@ pub(super) async fn send<T: Message, R>(
                 return Done { results, stopped: Some(error) };
             }
         }
-        progress.show(&format!("{} of {total}…", results.len()));
+        progress.show(results.len(), Some(total), "items");
     }
     Done { results, stopped: None }
 }
@@ -86,12 +88,21 @@ impl Progress {
         Self { notice: terminal.notice(), started: tokio::time::Instant::now() }
     }
 
-    /// Shows how far it got, if that takes a while.
-    pub(super) fn show(&mut self, text: &str) {
-        if self.started.elapsed() >= PATIENCE {
-            self.notice.show(text);
+    /// Shows how far it got and how fast, if that takes a while.
+    pub(super) fn show(&mut self, done: usize, total: Option<usize>, things: &str) {
+        let elapsed = self.started.elapsed();
+        if elapsed >= PATIENCE {
+            self.notice.show(&progress_text(done, total, things, elapsed));
         }
     }
+}
+
+/// `1500 of 3000 entries, 750/s…`
+fn progress_text(done: usize, total: Option<usize>, things: &str, elapsed: Duration) -> String {
+    let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
+    let millis = elapsed.as_millis().max(1);
+    let rate = u128::try_from(done).unwrap_or_default() * 1_000 / millis;
+    format!("{done}{of} {things}, {rate}/s…")
 }
 
 fn chunks<T: Message>(items: Vec<T>) -> Vec<Vec<T>> {
@@ -131,6 +142,16 @@ mod tests {
         check(&[1; 1001], &[500, 500, 1]);
         check(&[BYTES / 2, BYTES / 4, BYTES / 2, 1], &[2, 2]);
         check(&[2 * BYTES, 1], &[1, 1]);
+    }
+
+    #[test]
+    fn progress_has_a_count_and_a_rate() {
+        let text = |done, total, seconds| {
+            progress_text(done, total, "entries", Duration::from_secs(seconds))
+        };
+        assert_eq!(text(1_500, Some(3_000), 2), "1500 of 3000 entries, 750/s…");
+        assert_eq!(text(7, None, 4), "7 entries, 1/s…");
+        assert_eq!(text(0, None, 0), "0 entries, 0/s…");
     }
 
     #[test]

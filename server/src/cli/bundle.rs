@@ -14,7 +14,7 @@ use super::{Connection, Format, pretty};
 
 mod delete;
 mod list;
-mod set;
+pub(super) mod set;
 
 /// What can be done with bundles.
 #[derive(Debug, Subcommand)]
@@ -33,7 +33,7 @@ pub(super) enum Bundle {
 
 /// The form of a bundle.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Encoding {
+pub(super) enum Encoding {
     /// The X.509 authorities alone, in PEM
     Pem,
     /// A SPIFFE bundle document, with the JWT authorities

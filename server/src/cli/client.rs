@@ -11,8 +11,11 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use steeple_proto::spire::api::server::agent::v1::agent_client::AgentClient;
 use steeple_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
+use steeple_proto::spire::api::server::debug::v1::debug_client::DebugClient;
 use steeple_proto::spire::api::server::entry::v1::entry_client::EntryClient;
+use steeple_proto::spire::api::server::logger::v1::logger_client::LoggerClient;
 use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
+use steeple_proto::spire::api::server::trustdomain::v1::trust_domain_client::TrustDomainClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
@@ -66,6 +69,18 @@ impl Client {
 
     pub(super) fn svids(&self) -> SvidClient<Channel> {
         SvidClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    pub(super) fn trust_domains(&self) -> TrustDomainClient<Channel> {
+        TrustDomainClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    pub(super) fn loggers(&self) -> LoggerClient<Channel> {
+        LoggerClient::new(self.channel())
+    }
+
+    pub(super) fn debug(&self) -> DebugClient<Channel> {
+        DebugClient::new(self.channel())
     }
 
     pub(super) fn terminal(&self) -> Terminal {

@@ -1,12 +1,13 @@
 //! `config`: what a configuration file says.
 
-use std::path::PathBuf;
-
+use anyhow::bail;
 use clap::{Args, Subcommand};
 
 use super::output::Output;
+use super::refused;
 use crate::app;
-use crate::config::Config;
+use crate::config::flags::Flags;
+use crate::config::{Config, Survey};
 
 /// What can be done with a configuration.
 #[derive(Debug, Subcommand)]
@@ -18,30 +19,46 @@ pub(super) enum ConfigCommand {
 /// What `config check` is told.
 #[derive(Args, Debug)]
 pub(super) struct Check {
-    /// The configuration file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(flatten)]
+    _refused: refused::OfRun,
 }
 
 impl ConfigCommand {
     pub(super) fn run(self, output: &mut Output) -> anyhow::Result<()> {
         match self {
-            Self::Check(check) => check.run(output),
+            Self::Check(check) => {
+                check.run(output)?;
+                output.line("The configuration is valid.")
+            }
         }
     }
 }
 
 impl Check {
-    fn run(self, output: &mut Output) -> anyhow::Result<()> {
-        let config = Config::load(self.config.as_deref())?;
-        app::check_files(&config)?;
-        for (key, longest) in config.shortened_ttls() {
+    /// Names all that is wrong, and all that may surprise.
+    pub(super) fn run(self, output: &mut Output) -> anyhow::Result<()> {
+        let Survey { config, problems } = Config::survey(&self.flags);
+        let mut problems: Vec<_> = problems.into_iter().map(anyhow::Error::from).collect();
+        if let Some(config) = &config {
+            problems.extend(app::check_files(config));
+        }
+        for problem in &problems {
+            output.note(&format!("{problem:#}"))?;
+        }
+        match problems.len() {
+            0 => {}
+            1 => bail!("the configuration has a problem"),
+            count => bail!("the configuration has {count} problems"),
+        }
+        for (key, longest) in config.iter().flat_map(Config::shortened_ttls) {
             let longest = humantime::format_duration(longest);
             output.note(&format!(
                 "Warning: `{key}` is longer than what the authorities can always give; for a part \
                  of their life it will be {longest}. A longer `ca_ttl` helps."
             ))?;
         }
-        output.line("The configuration is valid.")
+        Ok(())
     }
 }

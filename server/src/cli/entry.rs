@@ -7,9 +7,10 @@ use super::output::Output;
 
 mod create;
 mod delete;
+mod difference;
 mod draft;
 mod fields;
-mod file;
+pub(super) mod file;
 mod filter;
 mod show;
 mod update;

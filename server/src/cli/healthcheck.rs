@@ -1,6 +1,6 @@
 //! `healthcheck`: whether a running server is healthy.
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 use tonic_health::pb::HealthCheckRequest;
@@ -17,24 +17,29 @@ pub(super) struct Healthcheck {
     connection: Connection,
     #[command(flatten)]
     format: Format,
-    /// Taken as SPIRE's tools take it; it changes nothing
-    #[arg(long, hide = true)]
+    /// Only whether the server answers at all, and not whether it can do its work
+    #[arg(long)]
     shallow: bool,
-    /// Taken as SPIRE's tools take it; it changes nothing
-    #[arg(long, hide = true)]
+    /// Say what is being done
+    #[arg(long)]
     verbose: bool,
 }
 
 impl Healthcheck {
     pub(super) async fn run(self, output: &mut Output) -> anyhow::Result<()> {
+        let is_json = self.format.output.is_json();
+        if self.verbose && !is_json {
+            output.line("Checking server health...")?;
+            output.note(&format!("The admin socket is {}", self.connection.path()?.display()))?;
+        }
         let healthy = self.is_healthy(output).await;
-        if self.format.output.is_json() {
+        if is_json {
             output.json(&json!({ "healthy": matches!(healthy, Ok(true)) }))?;
         }
-        if !healthy? {
+        if !healthy.context("server is unhealthy: unable to determine health")? {
             bail!("server is unhealthy; its log says why");
         }
-        if !self.format.output.is_json() {
+        if !is_json {
             output.line("Server is healthy.")?;
         }
         Ok(())
@@ -45,6 +50,6 @@ impl Healthcheck {
         let mut health = HealthClient::new(client.channel());
         let asked = HealthCheckRequest { service: String::new() };
         let answer = client.answer(health.check(asked)).await?;
-        Ok(answer.status() == ServingStatus::Serving)
+        Ok(self.shallow || answer.status() == ServingStatus::Serving)
     }
 }

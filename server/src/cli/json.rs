@@ -112,7 +112,7 @@ pub(super) fn status(status: &types::Status) -> Value {
     json!({ "code": status.code, "message": status.message })
 }
 
-fn spiffe_id(id: &types::Spiffeid) -> Value {
+pub(super) fn spiffe_id(id: &types::Spiffeid) -> Value {
     json!({ "trust_domain": id.trust_domain, "path": id.path })
 }
 

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use clap::Parser as _;
 use futures_util::stream;
 use steeple_proto::spire::api::server::entry::v1::entry_server::EntryServer;
 use tokio::net::UnixListener;
@@ -17,6 +16,7 @@ use super::*;
 mod entries;
 mod flags;
 mod scripted;
+mod spire_flags;
 
 use self::scripted::Scripted;
 
@@ -51,12 +51,28 @@ impl Buffer {
 
 /// The command, as the shell would split it at single spaces.
 fn parse(command: &str) -> Result<Cli, clap::Error> {
-    let words = std::iter::once("steeple-server").chain(command.split(' '));
-    Cli::try_parse_from(spelling::with_two_dashes(words.map(Into::into)))
+    parse_as(Name::Steeple, command)
+}
+
+/// The same under a name.
+fn parse_as(name: Name, command: &str) -> Result<Cli, clap::Error> {
+    let words = std::iter::once(name.as_str()).chain(command.split(' '));
+    let arguments = spelling::with_two_dashes(words.map(Into::into));
+    let matches = name.command(Cli::command()).try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches)
 }
 
 /// Runs a command against this server.
 async fn run_on(server: &Scripted, terminal: Terminal, command: &str) -> Seen {
+    run_as(server, Name::Steeple, terminal, command).await
+}
+
+/// The same under a name, for somebody who is not at a terminal.
+async fn run_named(server: &Scripted, name: Name, command: &str) -> Seen {
+    run_as(server, name, Terminal::default(), command).await
+}
+
+async fn run_as(server: &Scripted, name: Name, terminal: Terminal, command: &str) -> Seen {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("admin.sock");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -70,13 +86,13 @@ async fn run_on(server: &Scripted, terminal: Terminal, command: &str) -> Seen {
         .serve_with_incoming(incoming);
     tokio::select! {
         ended = served => panic!("the server ended: {ended:?}"),
-        seen = run_at(&socket, terminal, command) => seen,
+        seen = run_at(&socket, name, terminal, command) => seen,
     }
 }
 
-async fn run_at(socket: &Path, terminal: Terminal, command: &str) -> Seen {
+async fn run_at(socket: &Path, name: Name, terminal: Terminal, command: &str) -> Seen {
     let command = format!("{command} --socket {}", socket.display());
-    let Command::Admin(admin) = parse(&command).unwrap().command else {
+    let Command::Admin(admin) = parse_as(name, &command).unwrap().command else {
         panic!("{command} asks no server");
     };
     let (out, err) = (Buffer::default(), Buffer::default());
@@ -89,8 +105,8 @@ async fn run_at(socket: &Path, terminal: Terminal, command: &str) -> Seen {
 #[tokio::test]
 async fn a_server_says_whether_it_is_healthy() {
     let healthy = run_on(&Scripted::default(), Terminal::default(), "healthcheck").await;
-    let expected = Seen { out: "Server is healthy.\n".into(), err: String::new(), error: None };
-    assert_eq!(healthy, expected);
+    let expected = |out: &str| Seen { out: out.into(), err: String::new(), error: None };
+    assert_eq!(healthy, expected("Server is healthy.\n"));
 
     let sick = Scripted { is_sick: true, ..Scripted::default() };
     let seen = run_on(&sick, Terminal::default(), "healthcheck").await;
@@ -99,6 +115,12 @@ async fn a_server_says_whether_it_is_healthy() {
 
     let seen = run_on(&sick, Terminal::default(), "healthcheck --output json").await;
     assert_eq!(seen, Seen { out: "{\"healthy\":false}\n".into(), err: String::new(), error });
+
+    let seen = run_on(&sick, Terminal::default(), "healthcheck -shallow").await;
+    assert_eq!(seen, expected("Server is healthy.\n"));
+    let seen = run_on(&Scripted::default(), Terminal::default(), "healthcheck -verbose").await;
+    assert_eq!(seen.out, "Checking server health...\nServer is healthy.\n");
+    assert!(seen.err.starts_with("The admin socket is /"), "{}", seen.err);
 }
 
 #[tokio::test]
@@ -106,7 +128,7 @@ async fn without_a_server_the_error_says_where_it_was_looked_for() {
     let directory = tempfile::tempdir().unwrap();
     let nobody = directory.path().join("nobody.sock");
     let check = async |socket: &Path, cause: &str| {
-        let seen = run_at(socket, Terminal::default(), "entry count").await;
+        let seen = run_at(socket, Name::Steeple, Terminal::default(), "entry count").await;
         let error = seen.error.unwrap();
         assert!(error.starts_with("cannot connect to a server at "), "{error}");
         assert!(error.contains(&socket.display().to_string()), "{error}");

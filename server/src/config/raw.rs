@@ -26,11 +26,11 @@ use crate::node_attest::x509pop;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Config {
-    trust_domain: Option<String>,
-    data_dir: Option<PathBuf>,
-    bind_address: Option<IpAddr>,
-    bind_port: Option<u16>,
-    socket_path: Option<PathBuf>,
+    pub(super) trust_domain: Option<String>,
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) bind_address: Option<IpAddr>,
+    pub(super) bind_port: Option<u16>,
+    pub(super) socket_path: Option<PathBuf>,
     ca_ttl: Option<HumanDuration>,
     ca_key_type: Option<KeyAlgorithm>,
     jwt_key_type: Option<KeyAlgorithm>,
@@ -48,7 +48,7 @@ pub(super) struct Config {
     prune_tofu_nodes: Option<bool>,
     ratelimit: Option<RateLimit>,
     audit: Option<Audit>,
-    log: Option<Log>,
+    pub(super) log: Option<Log>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -111,11 +111,11 @@ struct Audit {
     durability: Option<Durability>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Log {
-    level: Option<Level>,
-    format: Option<Format>,
+pub(super) struct Log {
+    pub(super) level: Option<Level>,
+    pub(super) format: Option<Format>,
 }
 
 impl Config {

@@ -143,3 +143,73 @@ fn lifetimes_follow_each_other_and_those_that_cannot_be_kept_are_named() {
     let shortened = [("default_x509_svid_ttl", ten_minutes), ("agent_ttl", ten_minutes)];
     assert_eq!(config.shortened_ttls(), shortened);
 }
+
+#[track_caller]
+fn check_problems(text: &str, expected: &[&str]) {
+    let path = Path::new("server.toml");
+    let survey = survey::survey(text, path, &Flags::default());
+    let found: Vec<_> = survey.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for part in expected {
+        assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:#?}");
+    }
+    assert_eq!(survey.config.is_some(), Config::parse(text, path).is_ok() || !found.is_empty());
+}
+
+#[test]
+fn a_survey_names_all_that_is_wrong() {
+    check_problems("data_dir = '/d'", &[]);
+    check_problems(
+        "data_dir = '/d'\ntrust_domain = 'A'\nca_ttl = '1s'\nagent_ttl = '0s'\nbind_port = 70000\n\
+         nonsense = 1\n[ca_subject]\ncountry = ['Germany']\n[key_store]\ntype = 'hsm'\n\
+         [node_attestor.x509pop]\nca_bundle_paths = []",
+        &[
+            "`trust_domain` is \"A\"",
+            "`ca_ttl` is 1s",
+            "`agent_ttl` is 0s",
+            "70000",
+            "unknown field `nonsense`",
+            "`ca_subject.country` is \"Germany\"",
+            "unknown variant `hsm`",
+            "`node_attestor.x509pop.ca_bundle_paths` is empty",
+        ],
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_has_one_problem() {
+    let problems = |text| survey::survey(text, Path::new("f"), &Flags::default()).problems;
+    assert_eq!(problems("data_dir = ").len(), 1);
+    let nowhere = Config::survey(&Flags::file(Path::new("/nowhere/server.toml"))).problems;
+    assert_eq!(nowhere.len(), 1, "{nowhere:?}");
+    let spires = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(spires.path(), "server {\n  trust_domain = \"a\"\n}\n").unwrap();
+    let error = Config::load(&Flags::file(spires.path())).unwrap_err().to_string();
+    assert!(error.contains("`config import FILE` prints the one"), "{error}");
+}
+
+#[test]
+fn a_flag_wins_over_the_file_and_variables_are_put_into_it() {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "data_dir = '${PATH_OF_NOTHING}'\nbind_port = 1\n").unwrap();
+    let load = |more: &[&str]| {
+        let path = file.path().to_str().unwrap();
+        let words = ["x", "--config", path].into_iter().chain(more.iter().copied());
+        Config::load(&<Line as clap::Parser>::try_parse_from(words).unwrap().flags)
+    };
+    let all =
+        ["--data-dir", "/e", "--bind-port", "2", "--bind-address", "::1", "--log-level", "WARN"];
+    let config = load(&all).unwrap();
+    assert_eq!(config.data_dir, Path::new("/e"));
+    assert_eq!(config.address, "[::1]:2".parse().unwrap());
+    assert_eq!(config.log.level, Level::Warn);
+    let literal = load(&[]).unwrap_err().to_string();
+    assert!(literal.contains("`data_dir` is ${PATH_OF_NOTHING}"), "{literal}");
+    let expanded = load(&["--expand-env"]).unwrap_err().to_string();
+    assert!(expanded.contains("line 1: the environment variable PATH_OF_NOTHING is not set"));
+}

@@ -95,7 +95,7 @@ pub(super) async fn all(
             Some(next) => page_token = next,
             None => break,
         }
-        progress.show(&format!("{} agents…", agents.len()));
+        progress.show(agents.len(), None, "agents");
     }
     agents.sort_by_cached_key(|agent| pretty::spiffe_id(agent.id.as_ref()));
     Ok(agents)

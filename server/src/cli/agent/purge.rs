@@ -53,13 +53,15 @@ impl Purge {
         let before = unix_seconds(before.ok_or_else(|| anyhow!("--expired-for is too long"))?);
         let mut purged = Vec::new();
         let mut progress = Progress::start(output.terminal());
-        for (id, agent) in expired(&client, before).await? {
+        let expired = expired(&client, before).await?;
+        let total = expired.len();
+        for (id, agent) in expired {
             purged.push(if self.dry_run {
                 Purged { id, deleted: false, error: None }
             } else {
                 evict(&client, id, agent.id).await?
             });
-            progress.show(&format!("{} agents evicted…", purged.len()));
+            progress.show(purged.len(), Some(total), "agents evicted");
         }
         drop(progress);
         if self.format.output.is_json() {

@@ -58,7 +58,7 @@ impl Set {
             None => std::io::read_to_string(std::io::stdin()).map(String::into_bytes),
         };
         let content = content.with_context(|| format!("cannot read {}", name()))?;
-        let bundle = self.read(&content, output).with_context(name)?;
+        let bundle = read_bundle(&self.id, (self.encoding, &content), output).with_context(name)?;
         let client = self.connection.connect(output).await?;
         let outcome = match self.encoding {
             Encoding::Pem => set_x509(&client, bundle).await?,
@@ -77,25 +77,30 @@ impl Set {
         }
         Ok(())
     }
+}
 
-    fn read(&self, content: &[u8], output: &mut Output) -> anyhow::Result<types::Bundle> {
-        let bundle = match self.encoding {
-            Encoding::Pem => Bundle {
-                x509_authorities: jwk::pem::parse(content)?,
-                ..Bundle::empty(self.id.clone())
-            },
-            Encoding::Spiffe => {
-                let now = SystemClock.now();
-                let parsed = jwk::parse::bundle_document(self.id.clone(), content, now)?;
-                for skipped in parsed.skipped {
-                    let (index, reason) = (skipped.index, skipped.reason);
-                    output.note(&format!("Warning: keys[{index}] is left out: {reason}"))?;
-                }
-                parsed.bundle
+/// The bundle of a trust domain in this form, as it goes over the wire. What is left out of it is
+/// told.
+pub(in crate::cli) fn read_bundle(
+    id: &TrustDomain,
+    (encoding, content): (Encoding, &[u8]),
+    output: &mut Output,
+) -> anyhow::Result<types::Bundle> {
+    let bundle = match encoding {
+        Encoding::Pem => {
+            Bundle { x509_authorities: jwk::pem::parse(content)?, ..Bundle::empty(id.clone()) }
+        }
+        Encoding::Spiffe => {
+            let now = SystemClock.now();
+            let parsed = jwk::parse::bundle_document(id.clone(), content, now)?;
+            for skipped in parsed.skipped {
+                let (index, reason) = (skipped.index, skipped.reason);
+                output.note(&format!("Warning: keys[{index}] is left out: {reason}"))?;
             }
-        };
-        Ok(bundle_to_proto(&bundle, None))
-    }
+            parsed.bundle
+        }
+    };
+    Ok(bundle_to_proto(&bundle, None))
 }
 
 /// Replaces or adds the bundle as a whole.

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use steeple::entry::EntryId;
 use steeple_proto::spire::api::server::entry::v1 as pb;
 use steeple_proto::spire::api::types;
+use tonic::Code;
 
 use super::draft::{Draft, DraftError};
 use super::fields::Fields;
-use super::{file, report};
+use super::{difference, file, report};
 use crate::cli::output::Output;
 use crate::cli::{Connection, Format, batch, json, pretty};
 
@@ -31,6 +32,10 @@ pub(in crate::cli) struct Create {
     /// Make an alias of agents: its selectors are those of nodes, its parent is the server
     #[arg(long, conflicts_with = "parent_id")]
     node: bool,
+    /// Take an entry that is there already and says the same for done; one that says something else
+    /// in the other fields is an error that names them
+    #[arg(long)]
+    if_not_exists: bool,
     #[command(flatten)]
     fields: Fields,
 }
@@ -38,16 +43,20 @@ pub(in crate::cli) struct Create {
 impl Create {
     pub(in crate::cli) async fn run(self, output: &mut Output) -> anyhow::Result<()> {
         let (connection, format) = (self.connection.clone(), self.format);
+        let if_not_exists = self.if_not_exists;
         let entries = self.entries()?;
         let client = connection.connect(output).await?;
         let mut api = client.entries();
         let sent = entries.clone();
-        let done = batch::send(&client, entries, async |entries| {
+        let mut done = batch::send(&client, entries, async |entries| {
             let request = pb::BatchCreateEntryRequest { entries, output_mask: None };
             Ok(client.answer(api.batch_create_entry(request)).await?.results)
         })
         .await;
 
+        if if_not_exists {
+            done.results.iter_mut().zip(&sent).for_each(|(result, sent)| settle(result, sent));
+        }
         let failed = done.results.iter().filter(|result| !batch::is_ok(result.status.as_ref()));
         let failed = failed.count();
         if format.output.is_json() {
@@ -85,6 +94,25 @@ impl Create {
         };
         drafts.into_iter().enumerate().map(complete).collect()
     }
+}
+
+/// Takes an entry that was in the way for the one that was to be created, if it says the same.
+fn settle(result: &mut pb::batch_create_entry_response::Result, sent: &types::Entry) {
+    let (Some(status), Some(existing)) = (&mut result.status, &result.entry) else { return };
+    if Code::from(status.code) != Code::AlreadyExists {
+        return;
+    }
+    let mut differences: Vec<_> =
+        difference::between(existing, sent).iter().map(ToString::to_string).collect();
+    if !sent.id.is_empty() && sent.id != existing.id {
+        differences.insert(0, format!("entry ID is {}, not {}", existing.id, sent.id));
+    }
+    *status = if differences.is_empty() {
+        types::Status { code: 0, message: "it was there already".into() }
+    } else {
+        let differences = differences.join("; ");
+        types::Status { code: status.code, message: format!("{}: {differences}", status.message) }
+    };
 }
 
 /// The error with the flag that would help.

@@ -24,6 +24,8 @@ pub(super) struct Draft {
     pub(super) hint: Option<String>,
     pub(super) disable_x509_svid_prefetch: Option<bool>,
     pub(super) jwt_svid_include_jti: Option<bool>,
+    /// The revision at which alone the entry is to be changed.
+    pub(super) if_revision: Option<i64>,
 }
 
 /// Why a draft is not enough.
@@ -72,7 +74,8 @@ impl Draft {
         if self.selectors.as_ref().is_some_and(Vec::is_empty) {
             return Err(DraftError::NoSelectors);
         }
-        if self.mask() == types::EntryMask::default() {
+        let fields = types::EntryMask { revision_number: false, ..self.mask() };
+        if fields == types::EntryMask::default() {
             return Err(DraftError::Unchanged);
         }
         Ok(())
@@ -90,7 +93,7 @@ impl Draft {
             downstream: self.downstream.is_some(),
             expires_at: self.expires_at.is_some(),
             dns_names: self.dns_names.is_some(),
-            revision_number: false,
+            revision_number: self.if_revision.is_some(),
             store_svid: self.store_svid.is_some(),
             jwt_svid_ttl: self.jwt_svid_ttl.is_some(),
             hint: self.hint.is_some(),
@@ -103,6 +106,20 @@ impl Draft {
     /// Whether one of the two attributes is named, which go over the wire as one field.
     pub(super) fn has_half_of_the_attributes(&self) -> bool {
         self.disable_x509_svid_prefetch.is_some() != self.jwt_svid_include_jti.is_some()
+    }
+
+    /// Says of each field that nothing is said of that it is as in a new entry. The attributes stay
+    /// as they are: SPIRE's tools cannot reset them.
+    pub(super) fn reset_unnamed(&mut self) {
+        self.x509_svid_ttl.get_or_insert_default();
+        self.jwt_svid_ttl.get_or_insert_default();
+        self.federates_with.get_or_insert_default();
+        self.admin.get_or_insert_default();
+        self.downstream.get_or_insert_default();
+        self.expires_at.get_or_insert_default();
+        self.dns_names.get_or_insert_default();
+        self.store_svid.get_or_insert_default();
+        self.hint.get_or_insert_default();
     }
 
     /// Takes the attribute that is not named from what the entry has.
@@ -129,7 +146,7 @@ impl Draft {
             downstream: self.downstream.unwrap_or_default(),
             expires_at: self.expires_at.unwrap_or_default(),
             dns_names: self.dns_names.unwrap_or_default(),
-            revision_number: 0,
+            revision_number: self.if_revision.unwrap_or_default(),
             store_svid: self.store_svid.unwrap_or_default(),
             jwt_svid_ttl: self.jwt_svid_ttl.unwrap_or_default(),
             hint: self.hint.unwrap_or_default(),

@@ -72,6 +72,7 @@ impl Fields {
             hint: self.hint,
             disable_x509_svid_prefetch: self.disable_x509_svid_prefetch,
             jwt_svid_include_jti: self.jwt_svid_include_jti,
+            if_revision: None,
         }
     }
 }

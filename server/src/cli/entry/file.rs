@@ -25,14 +25,19 @@ pub(super) fn ids(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(file.ids)
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
+/// The text of a file, or of standard input if it is `-`.
+pub(in crate::cli) fn read(path: &Path) -> anyhow::Result<String> {
     if path == Path::new("-") {
         return std::io::read_to_string(std::io::stdin()).context("cannot read standard input");
     }
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str, path: &Path) -> anyhow::Result<T> {
+/// Reads the JSON that came from `path`.
+pub(in crate::cli) fn parse<'a, T: Deserialize<'a>>(
+    text: &'a str,
+    path: &Path,
+) -> anyhow::Result<T> {
     let name = if path == Path::new("-") { PathBuf::from("standard input") } else { path.into() };
     serde_json::from_str(text).with_context(|| name.display().to_string())
 }
@@ -127,6 +132,7 @@ impl From<Raw> for Entry {
             hint: raw.hint,
             disable_x509_svid_prefetch: attributes.disable_x509_svid_prefetch,
             jwt_svid_include_jti: attributes.jwt_svid_include_jti,
+            if_revision: None,
         })
     }
 }

@@ -101,7 +101,7 @@ async fn list(client: &Client, filter: &Filter) -> anyhow::Result<Vec<types::Ent
             Some(next) => page_token = next,
             None => return Ok(entries),
         }
-        progress.show(&format!("{} entries…", entries.len()));
+        progress.show(entries.len(), None, "entries");
     }
 }
 

@@ -32,11 +32,17 @@ pub(in crate::cli) struct Update {
     /// The entry; of its fields only those that are named change, a list as a whole
     #[arg(long, value_name = "ID", alias = "entryID", required_unless_present = "data")]
     entry_id: Option<EntryId>,
+    /// Reset the fields that are not named, as SPIRE's tools do
+    #[arg(long)]
+    replace: bool,
+    /// Only if the entry still has this revision, as `entry show` prints it
+    #[arg(long, value_name = "N", requires = "entry_id", value_parser = clap::value_parser!(i64).range(0..))]
+    if_revision: Option<i64>,
     #[command(flatten)]
     fields: Fields,
 }
 
-type Outcome = pb::batch_update_entry_response::Result;
+pub(super) type Outcome = pb::batch_update_entry_response::Result;
 
 impl Update {
     pub(in crate::cli) async fn run(self, output: &mut Output) -> anyhow::Result<()> {
@@ -46,7 +52,8 @@ impl Update {
         for draft in drafts.iter_mut().filter(|draft| draft.has_half_of_the_attributes()) {
             complete(&client, draft).await?;
         }
-        let (results, stopped) = send(&client, drafts).await;
+        let changes = drafts.into_iter().map(|draft| (draft.mask(), draft.into_entry())).collect();
+        let (results, stopped) = send(&client, changes).await;
 
         let failed = results.iter().filter(|(_, result)| !batch::is_ok(result.status.as_ref()));
         let failed = failed.count();
@@ -61,21 +68,26 @@ impl Update {
     }
 
     fn drafts(self) -> anyhow::Result<Vec<Draft>> {
-        let Some(path) = self.data else {
-            let draft = self.fields.into_draft(self.entry_id.map(|id| id.to_string()));
+        let complete = |mut draft: Draft| {
+            if self.replace {
+                draft.reset_unnamed();
+                draft.check_new()?;
+            }
             draft.check_update()?;
-            return Ok(vec![draft]);
+            anyhow::Ok(draft)
+        };
+        let Some(path) = self.data else {
+            let mut draft = self.fields.into_draft(self.entry_id.map(|id| id.to_string()));
+            draft.if_revision = self.if_revision;
+            return Ok(vec![complete(draft)?]);
         };
         let drafts = file::entries(&path)?;
         if drafts.is_empty() {
             bail!("{}: there are no entries in it", path.display());
         }
-        for (index, draft) in drafts.iter().enumerate() {
-            draft
-                .check_update()
-                .with_context(|| format!("{}: entries[{index}]", path.display()))?;
-        }
-        Ok(drafts)
+        let place = |index| format!("{}: entries[{index}]", path.display());
+        let complete = |(index, draft)| complete(draft).with_context(|| place(index));
+        drafts.into_iter().enumerate().map(complete).collect()
     }
 }
 
@@ -99,19 +111,17 @@ async fn complete(client: &Client, draft: &mut Draft) -> anyhow::Result<()> {
 }
 
 /// Sends the changes, those of the same fields together, and puts the results in order again.
-async fn send(
+pub(super) async fn send(
     client: &Client,
-    drafts: Vec<Draft>,
+    changes: Vec<(types::EntryMask, types::Entry)>,
 ) -> (Vec<(types::Entry, Outcome)>, Option<anyhow::Error>) {
     let mut by_mask: Vec<(types::EntryMask, Vec<(usize, types::Entry)>)> = Vec::new();
     let mut places = HashMap::new();
-    for (index, draft) in drafts.into_iter().enumerate() {
-        let mask = draft.mask();
+    for (index, (mask, entry)) in changes.into_iter().enumerate() {
         let place = *places.entry(mask).or_insert(by_mask.len());
-        let item = (index, draft.into_entry());
         match by_mask.get_mut(place) {
-            Some((_, items)) => items.push(item),
-            None => by_mask.push((mask, vec![item])),
+            Some((_, items)) => items.push((index, entry)),
+            None => by_mask.push((mask, vec![(index, entry)])),
         }
     }
     let mut results = Vec::new();
@@ -126,8 +136,12 @@ async fn send(
             Ok(client.answer(api.batch_update_entry(request)).await?.results)
         })
         .await;
-        let answered = indices.into_iter().zip(sent).zip(done.results);
-        results.extend(answered.map(|((index, sent), result)| (index, (sent, result))));
+        let answered =
+            indices.into_iter().zip(sent).zip(done.results).map(|((index, sent), result)| {
+                let result = if mask.revision_number { confirmed(result, &sent) } else { result };
+                (index, (sent, result))
+            });
+        results.extend(answered);
         if done.stopped.is_some() {
             stopped = done.stopped;
             break;
@@ -135,6 +149,23 @@ async fn send(
     }
     results.sort_by_key(|(index, _)| *index);
     (results.into_iter().map(|(_, result)| result).collect(), stopped)
+}
+
+/// The result of a change that was to happen at one revision alone. A server that does not look at
+/// revisions, as SPIRE's do not, betrays itself by the next one.
+fn confirmed(mut result: Outcome, sent: &types::Entry) -> Outcome {
+    let revision = result.entry.as_ref().map(|entry| entry.revision_number);
+    let next = sent.revision_number.checked_add(1);
+    if batch::is_ok(result.status.as_ref()) && revision.is_some() && revision != next {
+        result.status = Some(types::Status {
+            code: Code::Aborted.into(),
+            message:
+                "the entry was changed by somebody else at the same time, and this server does \
+                      not look at revisions: look at the entry"
+                    .into(),
+        });
+    }
+    result
 }
 
 fn result_json((_, result): &(types::Entry, Outcome)) -> Value {

@@ -23,6 +23,13 @@ async fn run(server: &Scripted, command: &str) -> Seen {
     run_on(server, Terminal::default(), command).await
 }
 
+/// A block as `block` of an entry that was changed so often.
+fn block_at(id: &str, revision: u32, more: &str) -> String {
+    let revised = block(id)
+        .replace("Revision                : 0", &format!("Revision                : {revision}"));
+    format!("{}\n{more}\n", revised.trim_end())
+}
+
 fn block(id: &str) -> String {
     format!(
         "Entry ID                : {id}\n\
@@ -47,7 +54,7 @@ async fn one_entry_that_is_refused_fails_the_command_and_stops_no_other() {
         format!(
             "Failed to create the following entry (code: AlreadyExists, msg: \"similar entry \
              already exists\"):\n{}",
-            block("similar").trim_end().to_owned() + "\n"
+            block_at("similar", 7, "Hint                    : h")
         )
     );
     assert_eq!(seen.error, error);
@@ -211,4 +218,66 @@ async fn a_count_is_a_number_of_entries() {
     let server = Scripted::default();
     assert_eq!(run(&server, "entry count").await.out, "1 registration entry\n");
     assert_eq!(run(&server, "entry count --output JSON").await.out, "{\"count\":1}\n");
+}
+
+#[tokio::test]
+async fn an_entry_that_is_there_already_is_as_good_as_a_new_one_if_asked_for() {
+    let create = "entry create --if-not-exists --spiffe-id spiffe://td/a --parent-id spiffe://td/b \
+                  --selector a:b --entry-id similar";
+    let seen = run(&Scripted::default(), &format!("{create} --hint h")).await;
+    assert_eq!(seen.error, None);
+    assert_eq!(seen.out, block_at("similar", 7, "Hint                    : h\n"));
+
+    let seen = run(&Scripted::default(), &format!("{create} --hint other --dns x.y")).await;
+    assert_eq!(seen.error.as_deref(), Some("failed to create the entry"));
+    let expected = "similar entry already exists: hint is h, not other";
+    assert!(seen.err.contains(expected), "{}", seen.err);
+
+    let seen = run(&Scripted::default(), &format!("{create} --hint h --output json")).await;
+    let printed: serde_json::Value = serde_json::from_str(&seen.out).unwrap();
+    assert_eq!(printed["results"][0]["status"]["code"], 0);
+    assert_eq!(printed["results"][0]["entry"]["revision_number"], "7");
+    let without = create.replace("--if-not-exists ", "");
+    assert!(run(&Scripted::default(), &without).await.error.is_some());
+}
+
+#[tokio::test]
+async fn an_update_at_one_revision_says_so_and_finds_out_whether_it_was_looked_at() {
+    let server = Scripted::default();
+    let seen = run(&server, "entry update --entry-id e --hint x --if-revision 4").await;
+    assert_eq!(seen.error, None);
+    let sent = server.updates.lock().unwrap().remove(0);
+    assert!(sent.input_mask.unwrap().revision_number);
+    assert_eq!(sent.entries[0].revision_number, 4);
+
+    let seen = run(&server, "entry update --entry-id raced --hint x --if-revision 4").await;
+    assert!(seen.err.contains("changed by somebody else at the same time"), "{}", seen.err);
+    assert_eq!(seen.error.as_deref(), Some("failed to update the entry"));
+    let seen = run(&server, "entry update --entry-id raced --hint x").await;
+    assert_eq!(seen.error, None);
+    let refused = parse("entry update --entry-id e --if-revision 4");
+    let Command::Admin(admin) = refused.unwrap().command else { panic!() };
+    let error = admin.run(&mut Output::standard()).await.unwrap_err().to_string();
+    assert_eq!(error, "there is nothing to change; name at least one field");
+}
+
+#[tokio::test]
+async fn a_replacement_resets_what_is_not_named_and_is_spires_way_to_update() {
+    let command =
+        "entry update -entryID e -spiffeID spiffe://td/a -parentID spiffe://td/b -selector a:b";
+    for (name, flag, replaces) in
+        [(Name::Steeple, "", false), (Name::Steeple, " --replace", true), (Name::Spire, "", true)]
+    {
+        let server = Scripted::default();
+        let seen = run_named(&server, name, &format!("{command}{flag}")).await;
+        assert_eq!(seen.error, None);
+        let mask = server.updates.lock().unwrap().remove(0).input_mask.unwrap();
+        assert!(mask.spiffe_id && mask.selectors && !mask.revision_number);
+        let others = [mask.hint, mask.admin, mask.downstream, mask.dns_names, mask.expires_at];
+        assert_eq!(others, [replaces; 5], "{name:?}{flag}");
+        assert!(!mask.additional_attributes, "SPIRE's tools keep those");
+    }
+    let seen =
+        run_named(&Scripted::default(), Name::Spire, "entry update -entryID e -hint h").await;
+    assert_eq!(seen.error.as_deref(), Some("the SPIFFE ID is missing"));
 }

@@ -12,7 +12,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server;
 
 /// A server, and what it was asked. An entry whose ID is `similar` exists already, one with `gone`
-/// does not exist, and a call with `explode` in it fails as a whole.
+/// does not exist, one with `raced` is changed by somebody else first, and a call with `explode` in
+/// it fails as a whole. Of what is similar the hint is `h`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scripted {
     pub(super) is_sick: bool,
@@ -97,9 +98,13 @@ impl entry_server::Entry for Scripted {
     ) -> Result<Response<pb::BatchCreateEntryResponse>, Status> {
         let entries = request.into_inner().entries;
         self.called(entries.iter().map(|entry| entry.id.as_str()))?;
-        let result = |entry: types::Entry| {
-            let status = Some(self.status(&entry.id));
-            pb::batch_create_entry_response::Result { status, entry: Some(entry) }
+        let result = |mut entry: types::Entry| {
+            let status = self.status(&entry.id);
+            if status.code != 0 {
+                entry.hint = "h".into();
+                entry.revision_number = 7;
+            }
+            pb::batch_create_entry_response::Result { status: Some(status), entry: Some(entry) }
         };
         let results = entries.into_iter().map(result).collect();
         Ok(Response::new(pb::BatchCreateEntryResponse { results }))
@@ -114,7 +119,9 @@ impl entry_server::Entry for Scripted {
         self.updates.lock().unwrap().push(request.clone());
         let result = |entry: types::Entry| {
             let status = self.status(&entry.id);
-            let entry = (status.code == 0).then_some(entry);
+            let changes = if entry.id == "raced" { 2 } else { 1 };
+            let revision_number = entry.revision_number + changes;
+            let entry = (status.code == 0).then_some(types::Entry { revision_number, ..entry });
             pb::batch_update_entry_response::Result { status: Some(status), entry }
         };
         let results = request.entries.into_iter().map(result).collect();

@@ -1,0 +1,126 @@
+//! `logger`: how much a running server logs.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use steeple_proto::spire::api::server::logger::v1 as pb;
+use steeple_proto::spire::api::types;
+
+use super::output::Output;
+use super::{Connection, Format};
+
+/// What can be done with the log.
+#[derive(Debug, Subcommand)]
+pub(super) enum Logger {
+    /// Show how much is logged, and how much was at the start
+    Get(Plain),
+    /// Log more or less from now on, until the server is started again
+    Set(Set),
+    /// Log as much as at the start again
+    Reset(Plain),
+}
+
+/// What `logger get` and `logger reset` are told.
+#[derive(Args, Debug)]
+pub(super) struct Plain {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// What `logger set` is told.
+#[derive(Args, Debug)]
+pub(super) struct Set {
+    #[command(flatten)]
+    plain: Plain,
+    /// How much to log
+    #[arg(long, value_name = "LEVEL", ignore_case = true)]
+    level: Level,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Level {
+    Panic,
+    Fatal,
+    Error,
+    #[value(alias = "warning")]
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Logger {
+    pub(super) async fn run(self, output: &mut Output) -> anyhow::Result<()> {
+        let (plain, request) = match self {
+            Self::Get(plain) => (plain, None),
+            Self::Set(set) => (set.plain, Some(Some(set.level))),
+            Self::Reset(plain) => (plain, Some(None)),
+        };
+        let client = plain.connection.connect(output).await?;
+        let mut api = client.loggers();
+        let logger = match request {
+            None => client.answer(api.get_logger(pb::GetLoggerRequest {})).await?,
+            Some(None) => client.answer(api.reset_log_level(pb::ResetLogLevelRequest {})).await?,
+            Some(Some(level)) => {
+                let request = pb::SetLogLevelRequest { new_level: level.on_the_wire().into() };
+                client.answer(api.set_log_level(request)).await?
+            }
+        };
+        if plain.format.output.is_json() {
+            return output.json(&logger_json(&logger));
+        }
+        output.raw(logger_text(&logger).as_bytes())
+    }
+}
+
+impl Level {
+    fn on_the_wire(self) -> types::LogLevel {
+        match self {
+            Self::Panic => types::LogLevel::Panic,
+            Self::Fatal => types::LogLevel::Fatal,
+            Self::Error => types::LogLevel::Error,
+            Self::Warn => types::LogLevel::Warn,
+            Self::Info => types::LogLevel::Info,
+            Self::Debug => types::LogLevel::Debug,
+            Self::Trace => types::LogLevel::Trace,
+        }
+    }
+}
+
+fn logger_json(logger: &types::Logger) -> Value {
+    json!({
+        "current_level": logger.current_level().as_str_name(),
+        "launch_level": logger.launch_level().as_str_name(),
+    })
+}
+
+fn logger_text(logger: &types::Logger) -> String {
+    let current = name(logger.current_level());
+    let launch = name(logger.launch_level());
+    format!("Logger Level : {current}\nLaunch Level : {launch}\n\n")
+}
+
+/// The name of a level as SPIRE prints it.
+fn name(level: types::LogLevel) -> String {
+    if level == types::LogLevel::Warn {
+        return "warning".to_owned();
+    }
+    level.as_str_name().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_printed_as_spire_prints_them() {
+        let logger = types::Logger {
+            current_level: types::LogLevel::Warn.into(),
+            launch_level: types::LogLevel::Debug.into(),
+        };
+        assert_eq!(logger_text(&logger), "Logger Level : warning\nLaunch Level : debug\n\n");
+        let expected = json!({ "current_level": "WARN", "launch_level": "DEBUG" });
+        assert_eq!(logger_json(&logger), expected);
+    }
+}

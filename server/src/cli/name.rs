@@ -1,0 +1,104 @@
+//! What this program was called as: under the name of SPIRE's it behaves as SPIRE's where the two
+//! differ.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use clap::{Arg, ArgAction, Command, value_parser};
+
+/// What is different under the other name.
+const AS_SPIRE: &str = "\
+Called as spire-server, this is steeple-server for scripts that were written for SPIRE:
+- Without --socket, --instance or an environment variable the admin socket is
+  /tmp/spire-server/private/api.sock, and that of steeple-server if there is none.
+- `entry update` resets the fields that are not named, as with --replace.
+Configurations are those of steeple-server; `config import` translates SPIRE's.";
+
+/// What is the same under both.
+const NOTE: &str = "\
+Flags are also taken as SPIRE's tools spell them, with one dash or two (-spiffeID). Called as
+spire-server, through a link of that name, this program behaves as SPIRE's where the two differ;
+`spire-server --help` says where.";
+
+/// The names of this program.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Name {
+    /// Its own.
+    Steeple,
+    /// That of SPIRE's.
+    Spire,
+}
+
+impl Name {
+    /// The name in the first argument of a process.
+    pub(super) fn of(program: Option<&OsStr>) -> Self {
+        match program.map(Path::new).and_then(Path::file_name) {
+            Some(name) if name == "spire-server" => Self::Spire,
+            Some(_) | None => Self::Steeple,
+        }
+    }
+
+    /// The name that this process was started by.
+    pub(super) fn of_this_process() -> Self {
+        Self::of(std::env::args_os().next().as_deref())
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Steeple => "steeple-server",
+            Self::Spire => "spire-server",
+        }
+    }
+
+    /// The command line under this name.
+    pub(super) fn command(self, command: Command) -> Command {
+        let command = with_go_switches(command).name(self.as_str()).bin_name(self.as_str());
+        match self {
+            Self::Steeple => command.after_help(NOTE),
+            Self::Spire => command.after_help(AS_SPIRE).mut_subcommand("entry", |entry| {
+                entry.mut_subcommand("update", |update| {
+                    update.mut_arg("replace", |replace| replace.default_value("true"))
+                })
+            }),
+        }
+    }
+}
+
+/// Switches that may be given a value behind an equals sign, as Go's may: `-node=false`.
+fn with_go_switches(command: Command) -> Command {
+    let switch = |arg: Arg| {
+        if !matches!(arg.get_action(), ArgAction::SetTrue) {
+            return arg;
+        }
+        arg.action(ArgAction::Set)
+            .value_parser(value_parser!(bool))
+            .value_name("BOOL")
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_value("false")
+            .default_missing_value("true")
+            .hide_default_value(true)
+            .hide_possible_values(true)
+    };
+    command.mut_args(switch).mut_subcommands(with_go_switches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(program: &str, expected: Name) {
+        assert_eq!(Name::of(Some(OsStr::new(program))), expected);
+    }
+
+    #[test]
+    fn the_name_is_that_of_the_file() {
+        check("spire-server", Name::Spire);
+        check("/opt/spire/bin/spire-server", Name::Spire);
+        check("./steeple-server", Name::Steeple);
+        check("/opt/spire-server/bin/steeple-server", Name::Steeple);
+        check("", Name::Steeple);
+        assert_eq!(Name::of(None), Name::Steeple);
+    }
+}
