@@ -28,7 +28,7 @@
 
 set -euo pipefail
 
-PARTS=(fmt shell clippy doc test quickstart clients fuzz)
+PARTS=(fmt shell clippy doc test quickstart clients sdk fuzz)
 
 part_fmt() {
     cargo fmt --all --check
@@ -104,6 +104,22 @@ part_clients() {
     [ "$(id -u)" -eq 0 ] || skip "clients of another user" "only root can become one"
     PYTHONDONTWRITEBYTECODE=1 STEEPLE_CLIENTS_DIR="$CLIENTS" STEEPLE_CLIENTS_PYTHON="$python" \
         "$built/python/bin/python" -m pytest -p no:cacheprovider -n 8 "$source"
+}
+
+before_sdk() {
+    binaries
+}
+
+# Every call of SPIRE's APIs, by SPIRE's own client code, and every message beside the published wire.
+part_sdk() {
+    need go golang-go
+    if ! go -C tests/sdk list -deps ./... >/dev/null; then
+        skip "$PART" "$(go version) cannot build it"
+        return 0
+    fi
+    [ -z "$(gofmt -l tests/sdk tests/clients/go | tee /dev/stderr)" ]
+    go -C tests/sdk vet ./...
+    go -C tests/sdk test -count=1 ./...
 }
 
 # Seconds of what tests/fuzz/run.sh does for hours.
