@@ -20,6 +20,7 @@ pub mod jwk;
 pub mod jwt;
 pub mod keys;
 pub mod selector;
+pub mod spelling;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;

@@ -10,9 +10,11 @@ mod deps;
 mod holder;
 mod holders;
 mod holdings;
+mod lane;
 mod mint;
 mod minter;
 mod owner;
+mod pace;
 mod plan;
 mod snapshot;
 

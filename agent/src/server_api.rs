@@ -133,6 +133,9 @@ pub enum ServerError {
         /// When it wants to be asked again, if it said so.
         retry_after: Option<Duration>,
     },
+    /// The call asks for more than the server ever does in one.
+    #[error("the server does not do as much in one call: {0}")]
+    TooLarge(String),
     /// The server does not take this node for an agent any more.
     #[error(transparent)]
     Denied(#[from] Denial),

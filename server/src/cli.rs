@@ -22,7 +22,6 @@ mod output;
 mod pretty;
 mod refused;
 mod socket;
-mod spelling;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -36,6 +35,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use steeple::config::HumanDuration;
+use steeple::spelling;
 
 use self::client::Client;
 use self::name::Name;

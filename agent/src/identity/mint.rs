@@ -14,7 +14,7 @@ use tracing::error;
 
 use super::credential::renew_at;
 use super::deps::Deps;
-use super::minter::{self, Minter};
+use super::minter::Minter;
 use super::{CredentialError, JwtToken, MintFailure, PreparedBundle, Snapshot, X509Credential};
 use crate::server_api::{Minted, MintedJwt};
 
@@ -53,7 +53,7 @@ impl Mint {
             Some((turns, user)) => Some(turns.take(*user).await),
             None => None,
         };
-        let minted = minter::jwt(&*self.deps.server, &entry.id, audience).await?;
+        let minted = self.minter.jwt(&entry.id, audience).await?;
         drop(turn);
         let minted = Arc::new(minted);
         self.with_bundle(|bundle| self.check_jwt(entry, audience, &minted, bundle)).await

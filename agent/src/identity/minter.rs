@@ -1,53 +1,56 @@
 //! Asks the server to sign, for many instances at once.
 //!
-//! Requests that come while a call is under way go together in the next one, so that a thousand
-//! processes that start at once cost a handful of calls.
+//! It is the one place that paces what is asked: a thousand processes that start at once, or all
+//! that have to move off a tainted authority, cost a handful of calls, as fast as the server signs.
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use steeple::entry::{Entry, EntryId};
 use steeple::keys::{KeyAlgorithm, PrivateKey};
 use steeple::tasks::Tasks;
 use steeple::x509::{Name, Subject, csr};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tracing::info_span;
 
 use super::MintFailure;
-use crate::server_api::{MintRefusal, Minted, ServerApi, ServerError, X509Mint};
+use super::lane::{Answers, Lane};
+use super::pace::Bounds;
+use crate::server_api::{MintRefusal, Minted, MintedJwt, ServerApi, X509Mint};
 
-/// The most requests in one call; a server signs as many in a few milliseconds.
-const MAX_BATCH: usize = 100;
-/// How many calls may be under way.
-const MAX_CALLS: usize = 4;
-/// How many requests may wait. Whoever asks beyond that waits to be let in.
-const MAX_WAITING: usize = 1_024;
+/// X.509-SVIDs go to the server in batches; it signs as many in a few milliseconds.
+const X509: Bounds = Bounds { calls: 4, batch: 100 };
+
+/// JWT-SVIDs go one by one, as there is no other call.
+const JWT: Bounds = Bounds { calls: 128, batch: 1 };
 
 /// Signs for all instances of this node. Clones are the same minter.
 #[derive(Clone, Debug)]
 pub(super) struct Minter {
-    jobs: mpsc::Sender<Job>,
+    x509: Lane<X509Mint, Minted>,
+    jwt: Lane<JwtMint, MintedJwt>,
     algorithm: KeyAlgorithm,
 }
 
-#[derive(Debug)]
-struct Job {
-    request: X509Mint,
-    reply: oneshot::Sender<Result<Minted, MintFailure>>,
+#[derive(Clone, Debug)]
+struct JwtMint {
+    entry: EntryId,
+    audience: Arc<[String]>,
 }
 
 impl Minter {
-    /// Starts the task that makes the calls.
+    /// Starts the tasks that make the calls.
     pub(super) fn start(
         server: Arc<dyn ServerApi>,
         algorithm: KeyAlgorithm,
         tasks: &Tasks,
     ) -> Self {
-        let (jobs, waiting) = mpsc::channel(MAX_WAITING);
-        let calls = tasks.clone();
-        tasks.spawn(info_span!("minter"), |stop| async move {
-            stop.run_until_cancelled(run(waiting, server, calls)).await;
-        });
-        Self { jobs, algorithm }
+        let signer = server.clone();
+        let x509 = move |requests| x509_call(signer.clone(), requests).boxed();
+        let jwt = move |requests| jwt_call(server.clone(), requests).boxed();
+        Self {
+            x509: Lane::start("x509", X509, tasks, Box::new(x509)),
+            jwt: Lane::start("jwt", JWT, tasks, Box::new(jwt)),
+            algorithm,
+        }
     }
 
     /// Makes a key and has the server sign for it. The answer is not checked yet.
@@ -62,10 +65,17 @@ impl Minter {
                     .unwrap_or(Err(MintFailure::Key))
             }
         }?;
-        let (reply, answer) = oneshot::channel();
-        let request = X509Mint { entry_id: entry.id.clone(), csr };
-        self.jobs.send(Job { request, reply }).await.or(Err(stopping()))?;
-        Ok((key, answer.await.unwrap_or_else(|_| Err(stopping()))?))
+        let minted = self.x509.ask(X509Mint { entry_id: entry.id.clone(), csr }).await?;
+        Ok((key, minted))
+    }
+
+    /// Has the server sign a token, which is not checked yet.
+    pub(super) async fn jwt(
+        &self,
+        entry: &EntryId,
+        audience: &[String],
+    ) -> Result<MintedJwt, MintFailure> {
+        self.jwt.ask(JwtMint { entry: entry.clone(), audience: audience.into() }).await
     }
 }
 
@@ -78,35 +88,17 @@ fn key_and_request(algorithm: KeyAlgorithm) -> Result<(PrivateKey, Vec<u8>), Min
     Ok((key, csr))
 }
 
-async fn run(mut waiting: mpsc::Receiver<Job>, server: Arc<dyn ServerApi>, tasks: Tasks) {
-    let calls = Arc::new(Semaphore::new(MAX_CALLS));
-    while let Ok(call) = calls.clone().acquire_owned().await {
-        let mut jobs = Vec::new();
-        if waiting.recv_many(&mut jobs, MAX_BATCH).await == 0 {
-            return;
-        }
-        let server = server.clone();
-        tasks.spawn(info_span!("mint", requests = jobs.len()), |stop| async move {
-            stop.run_until_cancelled(answer(jobs, &*server)).await;
-            drop(call);
-        });
-    }
+async fn x509_call(server: Arc<dyn ServerApi>, requests: Vec<X509Mint>) -> Answers<Minted> {
+    let results = server.mint_x509(requests).await?;
+    Ok(results.into_iter().map(|result| result.map_err(refused)).collect())
 }
 
-async fn answer(jobs: Vec<Job>, server: &dyn ServerApi) {
-    let (requests, replies): (Vec<_>, Vec<_>) =
-        jobs.into_iter().map(|job| (job.request, job.reply)).unzip();
-    let results = match server.mint_x509(requests).await {
-        Ok(results) if results.len() == replies.len() => {
-            results.into_iter().map(|result| result.map_err(refused)).collect()
-        }
-        Ok(_) => replies.iter().map(|_| Err(MintFailure::Wrong)).collect::<Vec<_>>(),
-        Err(error) => replies.iter().map(|_| Err(failed(&error))).collect(),
-    };
-    for (reply, result) in replies.into_iter().zip(results) {
-        // Whoever asked may have ended in the meantime.
-        let _gone = reply.send(result);
+async fn jwt_call(server: Arc<dyn ServerApi>, requests: Vec<JwtMint>) -> Answers<MintedJwt> {
+    let mut results = Vec::with_capacity(requests.len());
+    for request in requests {
+        results.push(Ok(server.mint_jwt(&request.entry, &request.audience).await?));
     }
+    Ok(results)
 }
 
 fn refused(refusal: MintRefusal) -> MintFailure {
@@ -116,33 +108,4 @@ fn refused(refusal: MintRefusal) -> MintFailure {
         }
         MintRefusal::Failed(_) => MintFailure::Unavailable(refusal.to_string()),
     }
-}
-
-/// What a failed call means to whoever asked.
-pub(super) fn failed(error: &ServerError) -> MintFailure {
-    match error {
-        ServerError::Unavailable(_)
-        | ServerError::Untrusted(_)
-        | ServerError::Timeout
-        | ServerError::Busy { .. }
-        | ServerError::Denied(_)
-        | ServerError::Failed(_) => MintFailure::Unavailable(error.to_string()),
-        ServerError::Forbidden(_) | ServerError::Invalid(_) | ServerError::Unsupported => {
-            MintFailure::Refused(error.to_string())
-        }
-        ServerError::Answer(_) => MintFailure::Wrong,
-    }
-}
-
-fn stopping() -> MintFailure {
-    MintFailure::Unavailable("the agent is stopping".into())
-}
-
-/// The minting of a JWT-SVID, which the server does one at a time.
-pub(super) async fn jwt(
-    server: &dyn ServerApi,
-    entry: &EntryId,
-    audience: &[String],
-) -> Result<crate::server_api::MintedJwt, MintFailure> {
-    server.mint_jwt(entry, audience).await.map_err(|error| failed(&error))
 }

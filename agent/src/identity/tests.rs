@@ -16,6 +16,7 @@ use super::*;
 use crate::server_api::ServerError;
 
 mod bounds;
+mod crowd;
 pub(crate) mod node;
 
 fn web() -> Entry {

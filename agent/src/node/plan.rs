@@ -172,6 +172,7 @@ pub fn verdict(error: &AttestError) -> Verdict {
         )
         | ServerError::Forbidden(_)
         | ServerError::Invalid(_)
+        | ServerError::TooLarge(_)
         | ServerError::Unsupported => Verdict::Refused,
     }
 }

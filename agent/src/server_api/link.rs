@@ -101,6 +101,7 @@ impl Link {
             | ServerError::Busy { .. }
             | ServerError::Forbidden(_)
             | ServerError::Invalid(_)
+            | ServerError::TooLarge(_)
             | ServerError::Unsupported
             | ServerError::Failed(_)
             | ServerError::Answer(_) => {}

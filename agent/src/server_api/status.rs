@@ -32,6 +32,7 @@ pub(super) fn server_error(status: &Status) -> ServerError {
     match status.code() {
         Code::Unavailable | Code::Cancelled => ServerError::Unavailable(message),
         Code::DeadlineExceeded => ServerError::Timeout,
+        Code::ResourceExhausted if is_too_large(&message) => ServerError::TooLarge(message),
         Code::ResourceExhausted => ServerError::Busy { retry_after: retry_after(status) },
         Code::PermissionDenied | Code::Unauthenticated => match denial(status) {
             Some(denial) => ServerError::Denied(denial),
@@ -105,6 +106,12 @@ fn denial(status: &Status) -> Option<Denial> {
         Reason::AgentBanned => Some(Denial::Banned),
         Reason::AgentMustReattest => Some(Denial::MustReattest),
     }
+}
+
+/// Whether the call will never be granted as it is. There are only the words to tell by: those of
+/// SPIRE's rate limits, and those of gRPC for a message.
+fn is_too_large(message: &str) -> bool {
+    message.contains("exceeds burst size") || message.contains("larger than max")
 }
 
 fn retry_after(status: &Status) -> Option<Duration> {
@@ -183,6 +190,14 @@ mod tests {
             &with_details(Code::ResourceExhausted, vec![info(-1)]),
             &ServerError::Busy { retry_after: None },
         );
+    }
+
+    #[test]
+    fn a_call_that_will_never_be_granted_is_told_from_one_that_comes_too_early() {
+        for words in ["rate (501) exceeds burst size (500)", "received message larger than max"] {
+            let too_large = ServerError::TooLarge(words.into());
+            check(&Status::resource_exhausted(words), &too_large);
+        }
     }
 
     #[test]

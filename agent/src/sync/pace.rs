@@ -57,6 +57,7 @@ impl Pace {
             | ServerError::Denied(_)
             | ServerError::Forbidden(_)
             | ServerError::Invalid(_)
+            | ServerError::TooLarge(_)
             | ServerError::Unsupported
             | ServerError::Failed(_)
             | ServerError::Answer(_) => wait,

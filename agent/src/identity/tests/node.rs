@@ -17,6 +17,7 @@ use steeple::x509::Subject;
 use steeple::x509::csr::Csr;
 use steeple::x509::make::{CaRequest, Issuer, SvidRequest, Validity, self_signed_ca};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::attest::Attestors;
 use crate::attest::instance::Instance;
@@ -39,8 +40,19 @@ pub(crate) struct FakeServer {
     pub(crate) entries: Mutex<Vec<Arc<Entry>>>,
     pub(crate) errors: Mutex<VecDeque<ServerError>>,
     pub(crate) away: Mutex<bool>,
+    pub(crate) limit: Mutex<Option<Limit>>,
     pub(crate) calls: AtomicUsize,
     pub(crate) signed: AtomicUsize,
+}
+
+/// How much a server signs in a second, and at once.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    pub(crate) per_second: u32,
+    pub(crate) burst: usize,
+    /// Whether it says when to come back.
+    pub(crate) says_when: bool,
+    pub(crate) full_at: Instant,
 }
 
 pub(crate) struct Node {
@@ -60,6 +72,24 @@ impl FakeServer {
             return Err(ServerError::Unavailable("away".into()));
         }
         self.errors.lock().unwrap().pop_front().map_or(Ok(()), Err)
+    }
+
+    /// Takes so many out of the bucket, or none.
+    fn charge(&self, cost: usize) -> Result<(), ServerError> {
+        self.check()?;
+        let mut limit = self.limit.lock().unwrap();
+        let Some(limit) = &mut *limit else { return Ok(()) };
+        if cost > limit.burst {
+            return Err(ServerError::TooLarge("exceeds burst size".into()));
+        }
+        let (now, each) = (Instant::now(), Duration::from_secs(1) / limit.per_second);
+        let full_at = limit.full_at.max(now) + each * cost as u32;
+        let missing = (full_at - now).saturating_sub(each * limit.burst as u32);
+        if missing.is_zero() {
+            limit.full_at = full_at;
+            return Ok(());
+        }
+        Err(ServerError::Busy { retry_after: limit.says_when.then_some(missing) })
     }
 
     fn entry(&self, id: &EntryId) -> Option<Arc<Entry>> {
@@ -93,7 +123,7 @@ impl ServerApi for FakeServer {
         requests: Vec<X509Mint>,
     ) -> Result<Vec<Result<Minted, MintRefusal>>, ServerError> {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        self.check()?;
+        self.charge(requests.len())?;
         Ok(requests.iter().map(|request| self.sign(request)).collect())
     }
 
@@ -103,7 +133,7 @@ impl ServerApi for FakeServer {
         audience: &[String],
     ) -> Result<MintedJwt, ServerError> {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        self.check()?;
+        self.charge(1)?;
         let number = self.signed.fetch_add(1, Ordering::SeqCst).to_string();
         let entry = self.entry(entry).ok_or(ServerError::Invalid("no entry".into()))?;
         let issued_at = unix_seconds(self.clock.now());
@@ -171,6 +201,7 @@ impl Node {
             entries: Mutex::new(entries.clone()),
             errors: Mutex::default(),
             away: Mutex::new(false),
+            limit: Mutex::new(None),
             calls: AtomicUsize::new(0),
             signed: AtomicUsize::new(0),
         });

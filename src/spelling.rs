@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 
 /// The arguments as this program's parser knows them.
-pub(super) fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+#[must_use]
+pub fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut is_literal = false;
     let read = |argument: OsString| {
         is_literal |= argument == "--";
