@@ -32,6 +32,7 @@ use crate::audit::{self, Audit};
 use crate::authz::agent_status::Status as AgentStatus;
 use crate::authz::operation::Reach;
 use crate::ca::Ca;
+use crate::ca::upstream::UpstreamAuthority;
 use crate::config::TtlConfig;
 use crate::entries::filter::Match;
 use crate::node_attest::NodeAttestor;
@@ -65,6 +66,8 @@ pub struct Deps {
     pub ttl: TtlConfig,
     /// The `iss` of tokens.
     pub jwt_issuer: Option<String>,
+    /// What stands above this server, if something does.
+    pub upstream: Option<Arc<dyn UpstreamAuthority>>,
     /// The audit log.
     pub audit: Arc<Audit>,
     /// The methods of node attestation, by name.

@@ -247,6 +247,7 @@ async fn listen(
         ca,
         ttl: config.ttl,
         jwt_issuer: config.jwt_issuer.clone(),
+        upstream: None,
         audit: base.audit,
         attestors,
         limits,

@@ -24,6 +24,7 @@ use crate::audit::{Audit, AuditError, Correlation};
 
 pub mod authorities;
 pub mod control;
+pub mod downstream;
 pub mod issue;
 pub mod journal;
 pub mod own_svid;

@@ -18,6 +18,7 @@ use crate::registry::bundles::{BundleWrite, DeleteMode, OwnBundleChange};
 use crate::registry::list::PageRequest;
 
 mod check;
+mod publish;
 
 /// Answers the RPCs.
 #[derive(Debug)]
@@ -234,9 +235,11 @@ impl bundle_server::Bundle for BundleService {
 
     async fn publish_jwt_authority(
         &self,
-        _: Request<pb::PublishJwtAuthorityRequest>,
+        request: Request<pb::PublishJwtAuthorityRequest>,
     ) -> Result<Response<pb::PublishJwtAuthorityResponse>, Status> {
-        Err(super::not_served())
+        let bundle = publish::jwt_authority(&self.0, &request).await?;
+        let jwt_authorities = bundle_to_proto(&bundle, None).jwt_authorities;
+        Ok(Response::new(pb::PublishJwtAuthorityResponse { jwt_authorities }))
     }
 
     async fn publish_wit_authority(

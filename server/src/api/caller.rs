@@ -80,6 +80,16 @@ impl Admitted {
         }
     }
 
+    /// The downstream server that calls, if it was let in as one.
+    #[must_use]
+    pub fn downstream(&self) -> Option<&Peer> {
+        match (&*self.caller, self.class) {
+            (Caller::Peer(peer), Class::Downstream) => Some(peer),
+            (Caller::Peer(_), Class::Local | Class::Admin | Class::Agent | Class::Any)
+            | (Caller::Local(_) | Caller::Anonymous(_), _) => None,
+        }
+    }
+
     /// The caller as the audit log has it.
     #[must_use]
     pub fn for_audit(&self) -> event::Caller {

@@ -1,6 +1,8 @@
 //! Errors become gRPC statuses here and nowhere else. A status tells the caller what to do about
 //! it; what happened inside is logged.
 
+use std::sync::Arc;
+
 use prost::Message as _;
 use prost_types::Any;
 use steeple::convert::ConvertError;
@@ -16,6 +18,7 @@ use super::limits::Exceeded;
 use crate::authz::agent_status::AgentRefusal;
 use crate::ca::IssueError;
 use crate::ca::request::Refusal;
+use crate::ca::upstream::UpstreamError;
 use crate::node_attest::AttestError;
 use crate::registry::bundles::BundleWriteError;
 use crate::registry::entries::EntryWriteError;
@@ -103,6 +106,9 @@ pub enum ApiError {
     /// Nothing was signed.
     #[error("not signed: {0}")]
     Issue(#[from] IssueError),
+    /// The server above this one did not do its part.
+    #[error("{0}")]
+    Upstream(#[source] Arc<UpstreamError>),
     /// Nothing is granted that cannot be recorded.
     #[error("nothing was done, as the audit log cannot be written")]
     Unrecorded,
@@ -138,6 +144,7 @@ impl ApiError {
             Self::Bundle(error) => bundle_code(error),
             Self::Write(_) | Self::Unrecorded | Self::Stopping => Code::Unavailable,
             Self::Issue(error) => issue_code(error),
+            Self::Upstream(error) => upstream_code(error),
             Self::Attest(error) => attest_code(error),
             Self::UnknownAttestor(_) => Code::FailedPrecondition,
             Self::BannedNode | Self::MustReattest | Self::Denied { .. } => Code::PermissionDenied,
@@ -179,12 +186,19 @@ impl ApiError {
             | Self::Denied { reason: None, .. }
             | Self::Limited(Exceeded::Burst { .. })
             | Self::Issue(_)
+            | Self::Upstream(_)
             | Self::Unrecorded
             | Self::Unimplemented(_)
             | Self::TooSlow(_)
             | Self::Stopping
             | Self::Internal => None,
         }
+    }
+}
+
+impl From<UpstreamError> for ApiError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(Arc::new(error))
     }
 }
 
@@ -285,6 +299,15 @@ fn attest_code(error: &AttestError) -> Code {
         | AttestError::AgentPath(_) => Code::PermissionDenied,
         AttestError::Gone => Code::Cancelled,
         AttestError::Stopping | AttestError::Unavailable => Code::Unavailable,
+    }
+}
+
+/// Whatever it was, to ask again is right, and what is wrong above is not the caller's fault.
+fn upstream_code(error: &UpstreamError) -> Code {
+    match error {
+        UpstreamError::Unavailable(_) | UpstreamError::Refused(_) | UpstreamError::Answer(_) => {
+            Code::Unavailable
+        }
     }
 }
 

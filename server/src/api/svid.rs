@@ -17,6 +17,7 @@ use crate::ca::Order;
 use crate::ca::request::{JwtRequest, TokenId, X509Request};
 
 mod batch;
+mod downstream;
 mod mint;
 
 /// Answers the RPCs.
@@ -153,8 +154,9 @@ impl svid_server::Svid for SvidService {
 
     async fn new_downstream_x509ca(
         &self,
-        _: Request<pb::NewDownstreamX509caRequest>,
+        request: Request<pb::NewDownstreamX509caRequest>,
     ) -> Result<Response<pb::NewDownstreamX509caResponse>, Status> {
-        Err(super::not_served())
+        self.0.charge(&request, Limited::X509Signing, 1)?;
+        Ok(Response::new(downstream::issue(&self.0, &request).await?))
     }
 }

@@ -31,6 +31,7 @@ use crate::node_attest::{AttestError, Attested, Conversation};
 mod abandoned;
 mod agents;
 mod bundles;
+mod downstream;
 mod entries;
 mod guarded;
 mod local;
@@ -93,6 +94,7 @@ impl Server {
                 agent: Duration::from_secs(7_200),
             },
             jwt_issuer: None,
+            upstream: None,
             registry,
             audit,
             attestors: [(tokens.kind(), tokens), (echo.kind(), echo)].into(),

@@ -79,6 +79,8 @@ pub enum Profile {
     Server,
     /// Whoever an administrator hands it to.
     Minted,
+    /// The authority of a server below this one.
+    DownstreamCa,
 }
 
 /// A step in the life of an authority.

@@ -266,12 +266,12 @@ fn check_workload(spiffe_id: &SpiffeId, own: &TrustDomain) -> Result<(), Refusal
 }
 
 /// Certificates and tokens know whole seconds.
-fn whole(time: SystemTime) -> SystemTime {
+pub(super) fn whole(time: SystemTime) -> SystemTime {
     from_unix_seconds(unix_seconds(time))
 }
 
 /// When a life that begins now ends.
-fn life(ttl: Duration, now: SystemTime) -> Result<SystemTime, Refusal> {
+pub(super) fn life(ttl: Duration, now: SystemTime) -> Result<SystemTime, Refusal> {
     let seconds = Duration::from_secs(ttl.as_secs());
     if seconds.is_zero() {
         return Err(Refusal::NoLife);

@@ -10,6 +10,8 @@ use steeple::id::TrustDomain;
 use steeple::keys::{KeyAlgorithm, KeyStore, MemoryKeyStore};
 use steeple::x509::Subject;
 
+pub(crate) mod tiers;
+
 use super::rotation::{Config, Deps, Rotation, RotationError};
 use super::{BundleChange, Ca, Ledger, LedgerError};
 use crate::audit::{self, Audit, Durability};

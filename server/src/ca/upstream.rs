@@ -195,6 +195,23 @@ impl UpstreamCa {
     }
 }
 
+/// Checks that an authority is a root, or leads to one through those that follow it, and that all of
+/// them are valid and may sign a CA below.
+pub fn leads_to_root(
+    chain: &[CertificateDer<'_>],
+    roots: &[X509Authority],
+    now: SystemTime,
+) -> Result<(), UnusableCa> {
+    let read = chain.iter().map(|der| Certificate::parse(der));
+    let read = read.collect::<Result<Vec<_>, _>>()?;
+    let Some((ca, above)) = read.split_first() else { return Err(ChainError::Empty.into()) };
+    check_authority(ca, 1, now)?;
+    if above.is_empty() && chain.iter().all(|der| is_root(der, roots)) {
+        return Ok(());
+    }
+    follow(ca, above, roots, now).map(drop)
+}
+
 /// The end of a chain.
 struct Root {
     id: Option<String>,

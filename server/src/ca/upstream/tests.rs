@@ -1,88 +1,9 @@
 //! Which CA certificates from upstream will do.
 
-use steeple::clock::from_unix_seconds;
-use steeple::keys::{KeyAlgorithm, PrivateKey, Signer as _};
-use steeple::x509::make::{
-    CaRequest as RootRequest, IntermediateRequest, Issuer, SvidRequest, Validity, self_signed_ca,
-};
-use steeple::x509::{Name, Subject};
+use steeple::keys::Signer as _;
 
 use super::*;
-
-const NOW: i64 = 1_800_000_000;
-const HOUR: Duration = Duration::from_secs(3600);
-
-/// An authority of one tier.
-struct Tier {
-    key: Arc<PrivateKey>,
-    chain: Chain,
-}
-
-fn at(seconds: i64) -> SystemTime {
-    from_unix_seconds(NOW + seconds)
-}
-
-fn td(name: &str) -> TrustDomain {
-    name.parse().unwrap()
-}
-
-fn key() -> Arc<PrivateKey> {
-    Arc::new(PrivateKey::generate(KeyAlgorithm::EcP256).unwrap())
-}
-
-impl Tier {
-    fn root() -> Self {
-        let key = key();
-        let request = RootRequest {
-            trust_domain: &td("td"),
-            subject: &Subject { common_name: Some("root".into()), ..Subject::default() },
-            validity: Validity::new(at(0), 10 * HOUR),
-        };
-        Self { chain: self_signed_ca(&request, &*key).unwrap(), key }
-    }
-
-    fn below(&self, name: &str, ttl: Duration) -> Self {
-        self.certify(key(), name, ttl)
-    }
-
-    fn certify(&self, key: Arc<PrivateKey>, name: &str, ttl: Duration) -> Self {
-        let request = IntermediateRequest {
-            trust_domain: &td(name),
-            subject: &Name::from(&Subject {
-                common_name: Some("below".into()),
-                ..Subject::default()
-            }),
-            public_key: key.public_key(),
-            validity: Validity::new(at(0), ttl),
-        };
-        Self { chain: self.issuer().prepare_ca(&request).unwrap().sign_chain().unwrap(), key }
-    }
-
-    fn leaf(&self) -> Self {
-        let key = key();
-        let request = SvidRequest {
-            spiffe_id: &"spiffe://td/web".parse().unwrap(),
-            public_key: key.public_key(),
-            dns_names: &[],
-            subject: None,
-            validity: Validity::new(at(0), HOUR),
-        };
-        let svid = self.issuer().prepare_svid(&request).unwrap().sign().unwrap();
-        Self { chain: svid.chain().clone(), key }
-    }
-
-    fn issuer(&self) -> Arc<Issuer> {
-        Arc::new(Issuer::new(&self.chain, self.key.clone()).unwrap())
-    }
-
-    fn der(&self) -> CertificateDer<'static> {
-        self.chain.certificates()[0].clone()
-    }
-
-    fn id(&self) -> String {
-        self.issuer().authority_id()
-    }
-}
+use crate::ca::testing::tiers::{HOUR, Tier, at, td};
 
 fn authority(tier: &Tier) -> X509Authority {
     X509Authority { certificate: tier.der(), tainted: false }

@@ -1,0 +1,133 @@
+//! Scenario downstream-endpoints: what servers below this one are served, and nobody else.
+
+use steeple::keys::Signer as _;
+use steeple::x509::Certificate;
+use steeple_proto::spire::api::server::bundle::v1 as bundle_pb;
+use steeple_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
+use steeple_proto::spire::api::server::entry::v1 as entry_pb;
+use steeple_proto::spire::api::server::entry::v1::entry_client::EntryClient;
+use steeple_proto::spire::api::server::svid::v1 as svid_pb;
+use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
+
+use super::*;
+
+async fn with_downstream(server: &Server, x509_svid_ttl: i32) -> String {
+    let entry =
+        types::Entry { downstream: true, x509_svid_ttl, ..entry("/below", "/spire/agent/a") };
+    let request = entry_pb::BatchCreateEntryRequest { entries: vec![entry], output_mask: None };
+    let created = EntryClient::new(server.local()).batch_create_entry(request).await.unwrap();
+    created.into_inner().results.remove(0).entry.unwrap().id
+}
+
+async fn new_ca(
+    channel: Channel,
+    csr: Vec<u8>,
+    preferred_ttl: i32,
+) -> Result<svid_pb::NewDownstreamX509caResponse, Status> {
+    let request = svid_pb::NewDownstreamX509caRequest { csr, preferred_ttl };
+    SvidClient::new(channel).new_downstream_x509ca(request).await.map(tonic::Response::into_inner)
+}
+
+async fn publish(
+    channel: Channel,
+    key: Option<types::JwtKey>,
+) -> Result<Vec<types::JwtKey>, Status> {
+    let request = bundle_pb::PublishJwtAuthorityRequest { jwt_authority: key };
+    let answer = BundleClient::new(channel).publish_jwt_authority(request).await?;
+    Ok(answer.into_inner().jwt_authorities)
+}
+
+fn jwt_key(key_id: &str) -> types::JwtKey {
+    let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
+    types::JwtKey {
+        public_key: key.public_key().spki_der().to_vec(),
+        key_id: key_id.into(),
+        expires_at: NOW + 600,
+        tainted: false,
+    }
+}
+
+#[tokio::test]
+async fn downstream_endpoints_are_for_downstream_servers() {
+    let server = Server::new().await;
+    let entry_id = with_downstream(&server, 0).await;
+    let admin = || server.peer("spiffe://other/admin", "1");
+    let others = [
+        server.local(),
+        server.anonymous(),
+        server.agent("a").await,
+        server.peer("spiffe://td/web", "1"),
+        admin(),
+        server.peer("spiffe://other/below", "1"),
+    ];
+    for channel in others {
+        let refused = new_ca(channel.clone(), request_for(None, &[]), 0).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        let refused = publish(channel, Some(jwt_key("kid"))).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+    }
+    let below = server.peer("spiffe://td/below", "1");
+    new_ca(below.clone(), request_for(None, &[]), 0).await.unwrap();
+    publish(below, Some(jwt_key("kid"))).await.unwrap();
+    let records = server.records();
+    let issued = records.iter().find(|record| record["event"] == "x509_issued").unwrap();
+    assert_eq!(issued["caller"]["class"], "downstream");
+    assert_eq!(issued["entry_id"], entry_id);
+}
+
+#[tokio::test]
+async fn a_downstream_ca_is_for_the_key_and_for_nothing_else_in_the_request() {
+    let server = Server::new().await;
+    with_downstream(&server, 900).await;
+    let below = server.peer("spiffe://td/below", "1");
+    let check = async |preferred: i32, expected: i64| {
+        let csr = request_for(Some("spiffe://evil/x"), &["evil.example"]);
+        let answer = new_ca(below.clone(), csr, preferred).await.unwrap();
+        assert_eq!(answer.x509_authorities.len(), 1);
+        let [ca] = &answer.ca_cert_chain[..] else {
+            panic!("{} in the chain", answer.ca_cert_chain.len())
+        };
+        let ca = Certificate::parse(ca).unwrap();
+        let root = Certificate::parse(&answer.x509_authorities[0]).unwrap();
+        assert!(ca.is_ca() && ca.is_signed_by(&root.public_key().unwrap()));
+        assert_eq!((ca.uris(), ca.dns_names().len()), (&[&b"spiffe://td"[..]][..], 0));
+        assert_eq!(steeple::clock::unix_seconds(ca.not_after()) - NOW, expected);
+    };
+    check(0, 900).await;
+    check(60, 60).await;
+    check(7_200, 7_200).await;
+    check(i32::MAX, 86_400).await;
+    for (csr, ttl) in [(Vec::new(), 0), (vec![0; 4], 0), (request_for(None, &[]), -1)] {
+        let refused = new_ca(below.clone(), csr, ttl).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_jwt_key_from_below_is_vouched_for_here() {
+    let server = Server::new().await;
+    with_downstream(&server, 0).await;
+    let below = server.peer("spiffe://td/below", "1");
+    let key = jwt_key("kid");
+    let keys = publish(below.clone(), Some(key.clone())).await.unwrap();
+    assert_eq!(keys.len(), 2); // the server's own one is the first
+    assert_eq!(keys[1], key);
+    let bundle = server.deps.registry.own_bundle();
+    assert_eq!(bundle.jwt_authorities[1].key_id, "kid");
+    // Again, it is no news.
+    publish(below.clone(), Some(types::JwtKey { tainted: true, ..key.clone() })).await.unwrap();
+    assert_eq!(server.deps.registry.own_bundle(), bundle);
+
+    let other = jwt_key("kid").public_key;
+    for bad in [
+        None,
+        Some(types::JwtKey { public_key: other, ..key.clone() }),
+        Some(types::JwtKey { key_id: String::new(), ..key.clone() }),
+        Some(types::JwtKey { public_key: vec![1], ..key.clone() }),
+        Some(types::JwtKey { expires_at: NOW, ..jwt_key("late") }),
+    ] {
+        let refused = publish(below.clone(), bad).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    }
+    assert_eq!(server.deps.registry.own_bundle(), bundle);
+}
