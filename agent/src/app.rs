@@ -13,9 +13,12 @@ use anyhow::{Context as _, bail};
 use steeple::bundle::Bundle;
 use steeple::clock::{Clock, SystemClock};
 use steeple::tasks::Tasks;
-use steeple::telemetry;
+use steeple::telemetry::{self, LogLevel};
 use steeple::tls::{ConnectorError, Material};
 use steeple::x509::verify::AnchorSet;
+use steeple_proto::spire::agent::debug::v1::debug_server::DebugServer;
+use steeple_proto::spire::api::agent::delegatedidentity::v1::delegated_identity_server::DelegatedIdentityServer;
+use steeple_proto::spire::api::agent::logger::v1::logger_server::LoggerServer;
 use steeple_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -25,8 +28,10 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, info_span, warn};
 
+use crate::admin::debug::{self, DebugApi};
+use crate::admin::logger::LoggerApi;
 use crate::attest::{Attestors, unix};
-use crate::config::Config;
+use crate::config::{AdminConfig, Config};
 use crate::endpoint::limits::Limit;
 use crate::endpoint::{self, Endpoint};
 use crate::health::{self, HealthApi};
@@ -37,7 +42,7 @@ use crate::node::{self, NodeError, NodeStatus};
 use crate::peer::Peer;
 use crate::server_api::{Denial, ServerApi};
 use crate::sync::{self, Sync, SyncStatus};
-use crate::workload::{self, WorkloadApi};
+use crate::workload::{self, Complaints, DelegatedIdentityApi, WorkloadApi};
 
 /// How many threads answer requests. An agent is small, and shares its node with what it serves;
 /// a second thread would mostly be woken to find that the first has done the work.
@@ -75,13 +80,22 @@ struct Running {
     stop: CancellationToken,
     node: JoinHandle<Result<(), NodeError>>,
     sync: JoinHandle<()>,
-    endpoint: JoinHandle<()>,
+    endpoints: Vec<JoinHandle<()>>,
     endpoint_ended: CancellationToken,
+}
+
+/// The sockets, bound, and what their services need besides the wires.
+struct Sockets {
+    workload: Endpoint,
+    /// How many clients that takes on.
+    clients: Limit,
+    admin: Option<Endpoint>,
+    log: LogLevel,
 }
 
 /// Runs an agent until it is told to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    telemetry::start(config.log.level, config.log.format).context("starting the log")?;
+    let log = telemetry::start(config.log.level, config.log.format).context("starting the log")?;
     let _lock = lock_data_dir(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
@@ -89,19 +103,26 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let outcome = runtime.block_on(serve(config));
+    let outcome = runtime.block_on(serve(config, log));
     // What still blocks a thread has nothing to finish.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, log: LogLevel) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
     let socket = endpoint::Config::new(config.socket_path.clone()).fit();
     let clients = socket.limits.connections;
-    let endpoint = Endpoint::bind(socket).await.context("opening the workload socket")?;
-    let mut running = start(config, endpoint, clients)?;
+    let workload = Endpoint::bind(socket).await.context("opening the workload socket")?;
+    let admin = match &config.admin {
+        Some(admin) => {
+            let socket = endpoint::Config::for_administrators(admin.socket_path.clone());
+            Some(Endpoint::bind(socket).await.context("opening the admin socket")?)
+        }
+        None => None,
+    };
+    let mut running = start(config, Sockets { workload, clients, admin, log })?;
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -111,7 +132,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         },
         _ = &mut running.sync => Err(anyhow::anyhow!("the synchronisation has ended")),
         () = running.endpoint_ended.cancelled() => {
-            Err(anyhow::anyhow!("the workload socket is no longer served"))
+            Err(anyhow::anyhow!("a socket is no longer served"))
         }
     };
     info!("stopping");
@@ -119,13 +140,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     outcome
 }
 
-fn start(config: Config, endpoint: Endpoint, clients: Limit) -> anyhow::Result<Running> {
+fn start(config: Config, sockets: Sockets) -> anyhow::Result<Running> {
     let wires = Wires::new();
     let (denials, heard) = mpsc::channel(1);
     let contact = wires.contact(&config, denials).context("setting up TLS")?;
     let server = contact.server();
     let sync = wires.sync(&config, server.clone());
-    let routes = wires.routes(&config, server, clients);
+    let workload = wires.workload(&config, server, sockets.clients);
+    let mut endpoints = vec![(sockets.workload, wires.routes(&workload))];
+    if let (Some(endpoint), Some(admin)) = (sockets.admin, &config.admin) {
+        endpoints.push((endpoint, wires.admin_routes(workload, admin, sockets.log)));
+    }
     let channels = wires.node_channels(heard);
     let node = Node::load(
         node::Deps {
@@ -140,18 +165,22 @@ fn start(config: Config, endpoint: Endpoint, clients: Limit) -> anyhow::Result<R
         },
         channels,
     )?;
-    info!(socket = %endpoint.path().display(), "Starting agent APIs");
     let (tasks, stop) = (wires.tasks, wires.stop);
-    let serve = endpoint.serve(routes, Peer::of, stop.clone());
     let endpoint_ended = CancellationToken::new();
-    let ended = endpoint_ended.clone().drop_guard();
+    let serve = |(endpoint, routes): (Endpoint, Routes)| {
+        info!(socket = %endpoint.path().display(), "Starting agent APIs");
+        let ended = endpoint_ended.clone().drop_guard();
+        let serve = endpoint.serve(routes, Peer::of, stop.clone());
+        tasks.spawn(info_span!("endpoint"), |_| async move {
+            let _ended = ended;
+            serve.await;
+        })
+    };
+    let endpoints = endpoints.into_iter().map(serve).collect();
     Ok(Running {
         node: tasks.spawn(info_span!("node"), |stop| node.run(stop)),
         sync: tasks.spawn(info_span!("sync"), |stop| sync.run(stop)),
-        endpoint: tasks.spawn(info_span!("endpoint"), |_| async move {
-            let _ended = ended;
-            serve.await;
-        }),
+        endpoints,
         endpoint_ended,
         tasks,
         stop,
@@ -219,7 +248,12 @@ impl Wires {
         }
     }
 
-    fn routes(&self, config: &Config, server: Arc<dyn ServerApi>, clients: Limit) -> Routes {
+    fn workload(
+        &self,
+        config: &Config,
+        server: Arc<dyn ServerApi>,
+        clients: Limit,
+    ) -> workload::Deps {
         let deps = identity::Deps {
             server,
             snapshot: self.snapshot.subscribe(),
@@ -229,21 +263,45 @@ impl Wires {
             key_algorithm: config.workload_key,
         };
         let capacity = Capacity { all: clients.all, user: clients.user };
-        let holders = Holders::new(deps, capacity);
-        let workload = WorkloadApi::new(workload::Deps {
+        workload::Deps {
             attestors: Attestors::of_config(&config.workload_attestors, &self.clock),
             snapshot: self.snapshot.subscribe(),
-            holders,
+            holders: Holders::new(deps, capacity),
             clock: self.clock.clone(),
             stop: self.stop.clone(),
-        });
+            complaints: Complaints::default(),
+        }
+    }
+
+    /// What workloads are served.
+    fn routes(&self, workload: &workload::Deps) -> Routes {
         let health = HealthApi::new(health::Deps {
             node: self.status.subscribe(),
             sync: self.synced.subscribe(),
             clock: self.clock.clone(),
             stop: self.stop.clone(),
         });
+        let workload = WorkloadApi::new(workload.clone());
         Routes::new(SpiffeWorkloadApiServer::new(workload)).add_service(HealthServer::new(health))
+    }
+
+    /// What administrators and delegates are served.
+    fn admin_routes(
+        &self,
+        workload: workload::Deps,
+        config: &AdminConfig,
+        log: LogLevel,
+    ) -> Routes {
+        let debug = DebugApi::new(debug::Deps {
+            material: self.material.subscribe(),
+            sync: self.synced.subscribe(),
+            holders: workload.holders.clone(),
+            clock: self.clock.clone(),
+        });
+        let delegated = DelegatedIdentityApi::new(workload, config.delegates.clone());
+        Routes::new(DebugServer::new(debug))
+            .add_service(LoggerServer::new(LoggerApi::new(log)))
+            .add_service(DelegatedIdentityServer::new(delegated))
     }
 }
 
@@ -251,8 +309,10 @@ impl Running {
     /// Streams end first, with a status that tells clients to come back; then all else.
     async fn stop(self) {
         self.stop.cancel();
-        if self.endpoint.await.is_err() {
-            warn!("the endpoint has failed");
+        for endpoint in self.endpoints {
+            if endpoint.await.is_err() {
+                warn!("an endpoint has failed");
+            }
         }
         if let Err(left) = self.tasks.shutdown(PATIENCE).await {
             warn!(tasks = left, "tasks that did not stop in time");

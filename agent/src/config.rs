@@ -3,12 +3,13 @@
 //! A flag wins over the same setting of the file. What belongs together goes together: a trust
 //! source or a way to join that is given by a flag replaces whatever the file says of it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use steeple::config::ConfigError;
-use steeple::id::TrustDomain;
+use steeple::id::{SpiffeId, TrustDomain};
 use steeple::keys::KeyAlgorithm;
 use steeple::telemetry::{Format, Level};
 
@@ -21,6 +22,7 @@ use crate::node::x509pop::X509Pop;
 mod flags;
 pub mod home;
 mod raw;
+mod sockets;
 
 pub use self::flags::Flags;
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where workloads find it.
     pub socket_path: PathBuf,
+    /// Where administrators and delegates find it, if they are to.
+    pub admin: Option<AdminConfig>,
     /// How often the server is asked for changes.
     pub sync_interval: Duration,
     /// What keys workloads get.
@@ -50,6 +54,15 @@ pub struct Config {
     pub workload_attestors: Vec<AttestorConfig>,
     /// The diagnostic log.
     pub log: LogConfig,
+}
+
+/// The admin socket.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AdminConfig {
+    /// Where it is.
+    pub socket_path: PathBuf,
+    /// Who may ask for the identities of others there.
+    pub delegates: BTreeSet<SpiffeId>,
 }
 
 /// How this node proves what it is.

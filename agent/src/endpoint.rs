@@ -1,5 +1,6 @@
-//! The Workload endpoint: a Unix socket that speaks gRPC to any client, to no more of them than
-//! there is room for, and knows who each of them is before it hears a word.
+//! An endpoint: a Unix socket that speaks gRPC to any client, to no more of them than there is room
+//! for, and knows who each of them is before it hears a word. There is one for workloads, which
+//! everybody may connect to, and perhaps one for administrators.
 //!
 //! What is served there is not its business.
 
@@ -47,11 +48,23 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// How long to leave a system alone that has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Whom an endpoint is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Audience {
+    /// Every user. The socket has mode 0777, in a directory of 0755, and calls need the security
+    /// header of the Workload API.
+    Everybody,
+    /// The agent's own user and group. The socket has mode 0770, in a directory of 0750.
+    Administrators,
+}
+
 /// What an endpoint is made of.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the socket is.
     pub path: PathBuf,
+    /// Whom it is for.
+    pub audience: Audience,
     /// How much it takes on.
     pub limits: Limits,
     /// How long a client may take over the preface, and over each header block.
@@ -65,7 +78,15 @@ impl Config {
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         let (patience, grace) = (Duration::from_secs(5), Duration::from_secs(3));
-        Self { path, limits: Limits::default(), patience, grace }
+        let audience = Audience::Everybody;
+        Self { path, audience, limits: Limits::default(), patience, grace }
+    }
+
+    /// The same for administrators, of whom there are few.
+    #[must_use]
+    pub fn for_administrators(path: PathBuf) -> Self {
+        let (audience, limits) = (Audience::Administrators, Limits::of_administrators());
+        Self { audience, limits, ..Self::new(path) }
     }
 
     /// The same, with no more clients than the process can have descriptors for.
@@ -107,7 +128,7 @@ impl Endpoint {
     /// # Errors
     /// What is in the way.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
-        let (file, listener) = SocketFile::bind(&config.path).await?;
+        let (file, listener) = SocketFile::bind(&config.path, config.audience).await?;
         Ok(Self { config, listener, file })
     }
 
@@ -173,7 +194,8 @@ impl Server {
     where
         C: Clone + Send + Sync + 'static,
     {
-        let gate = Gate { routes: self.routes.clone(), peer, permit: Arc::new(permit) };
+        let (routes, audience) = (self.routes.clone(), self.config.audience);
+        let gate = Gate { routes, audience, peer, permit: Arc::new(permit) };
         let io = TokioIo::new(PeerStream::new(stream, self.config.patience));
         let mut connection = pin!(self.http2.serve_connection(io, gate));
         let ended = tokio::select! {

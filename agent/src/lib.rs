@@ -1,6 +1,7 @@
 //! The Steeple agent.
 #![warn(missing_docs)]
 
+pub mod admin;
 pub mod app;
 pub mod attest;
 pub mod cli;

@@ -117,6 +117,13 @@ impl Peer {
         Self::new(process, credentials.uid(), credentials.gid())
     }
 
+    /// The process that has this number now, as whoever it runs as now.
+    pub fn of_pid(pid: u32) -> Result<Self, PeerError> {
+        let process = Process::open(pid)?;
+        let (uid, gid) = process.owner()?;
+        Self::new(process, uid, gid)
+    }
+
     /// `process`, which must run as these.
     fn new(process: Process, uid: u32, gid: u32) -> Result<Self, PeerError> {
         let image = Image::of(process.directory())?;
@@ -204,9 +211,7 @@ impl Peer {
     /// The peer that this very process would be, for tests of what is attested.
     #[cfg(test)]
     pub(crate) fn this_process() -> Self {
-        let process = Process::open(std::process::id()).unwrap();
-        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-        Self::new(process, uid.as_raw(), gid.as_raw()).unwrap()
+        Self::of_pid(std::process::id()).unwrap()
     }
 }
 

@@ -6,6 +6,8 @@
 //! OK or CANCELLED, which make clients stop for good.
 
 mod caller;
+mod complaints;
+mod delegated;
 mod error;
 mod jwt;
 mod updates;
@@ -24,6 +26,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+pub use self::complaints::Complaints;
+pub use self::delegated::DelegatedIdentityApi;
 pub use self::error::WorkloadError;
 
 use self::caller::Caller;
@@ -44,6 +48,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Tells every stream to end.
     pub stop: CancellationToken,
+    /// What was logged of callers that get nothing.
+    pub complaints: Complaints,
 }
 
 /// The Workload API of this agent. Its callers' [`crate::peer::Peer`] is in the extensions of each

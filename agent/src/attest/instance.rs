@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tokio_util::sync::CancellationToken;
+
 use super::cgroup::ContainerId;
 use crate::peer::process::{Life, Process, ProcessId};
 use crate::peer::{Peer, PeerError};
@@ -19,6 +21,13 @@ pub enum InstanceId {
         /// Its first process, which is another one in each run.
         init: ProcessId,
     },
+    /// What a delegate fetches for whoever has some selectors, where no process is named.
+    Delegation {
+        /// The delegate.
+        delegate: ProcessId,
+        /// Which of all delegations since the agent started.
+        number: u64,
+    },
 }
 
 /// A live instance. Clones are the same one.
@@ -27,6 +36,8 @@ pub struct Instance {
     id: InstanceId,
     /// Of the process that the instance lives and dies with.
     life: Life,
+    /// Ends the instance before that.
+    ended: Option<CancellationToken>,
     user: Option<u32>,
 }
 
@@ -46,6 +57,7 @@ impl Instance {
             None => Self {
                 id: InstanceId::Process(peer.process_id()),
                 life: peer.process().life().clone(),
+                ended: None,
                 user: Some(peer.uid()),
             },
             Some(residence) => Self {
@@ -54,6 +66,7 @@ impl Instance {
                     init: residence.init.id(),
                 },
                 life: residence.init.life().clone(),
+                ended: None,
                 user: None,
             },
         }
@@ -63,7 +76,14 @@ impl Instance {
     #[cfg(test)]
     pub(crate) fn of_process(process: &Process, user: u32) -> Self {
         let id = InstanceId::Process(process.id());
-        Self { id, life: process.life().clone(), user: Some(user) }
+        Self { id, life: process.life().clone(), ended: None, user: Some(user) }
+    }
+
+    /// What a delegate fetches for others: it ends with the delegate, or when `ended` says so.
+    pub(crate) fn delegated(delegate: &Peer, number: u64, ended: CancellationToken) -> Self {
+        let id = InstanceId::Delegation { delegate: delegate.process_id(), number };
+        let life = delegate.process().life().clone();
+        Self { id, life, ended: Some(ended), user: Some(delegate.uid()) }
     }
 
     /// Whose process this is; `None` for a container, which is not of one user.
@@ -81,13 +101,19 @@ impl Instance {
     /// Whether it has not ended.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.life.is_alive()
+        self.life.is_alive() && !self.ended.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Returns when it has ended: the process has exited, or the container's first process, with
-    /// which a container ends.
+    /// which a container ends; or a delegation is over.
     pub async fn ended(&self) {
-        self.life.exited().await;
+        match &self.ended {
+            None => self.life.exited().await,
+            Some(ended) => tokio::select! {
+                () = self.life.exited() => {}
+                () = ended.cancelled() => {}
+            },
+        }
     }
 }
 
@@ -111,6 +137,7 @@ impl fmt::Display for InstanceId {
         match self {
             Self::Process(process) => write!(f, "process {process}"),
             Self::Container { id, init } => write!(f, "container {id}/{init}"),
+            Self::Delegation { delegate, number } => write!(f, "delegation {delegate}/{number}"),
         }
     }
 }

@@ -12,15 +12,12 @@ use steeple::id::TrustDomain;
 use steeple::keys::KeyAlgorithm;
 use steeple::telemetry::{Format, Level};
 
-use super::{DEFAULT_SYNC_INTERVAL, LogConfig, NodeAttestorConfig, home, invalid};
+use super::{DEFAULT_SYNC_INTERVAL, LogConfig, NodeAttestorConfig, home, invalid, sockets};
 use crate::attest::AttestorConfig;
 use crate::node::join_token::{JoinToken, Token};
 use crate::node::trust::TrustSource;
 use crate::node::web;
 use crate::node::x509pop::X509Pop;
-
-/// The longest path of a Unix socket that the kernel takes, without the zero at its end.
-const MAX_SOCKET_PATH: usize = 107;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +34,8 @@ pub(super) struct Config {
     pub(super) insecure_bootstrap: Option<bool>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) socket_path: Option<PathBuf>,
+    admin_socket_path: Option<PathBuf>,
+    authorized_delegates: Option<Vec<String>>,
     pub(super) sync_interval: Option<HumanDuration>,
     pub(super) workload_x509_svid_key_type: Option<KeyAlgorithm>,
     pub(super) workload_attestor: Option<Vec<AttestorConfig>>,
@@ -68,11 +67,18 @@ pub(super) struct Log {
 pub(super) fn check(raw: Config) -> Result<super::Config, ConfigError> {
     let data_dir = data_dir(raw.data_dir.as_deref())?;
     let log = raw.log.as_ref();
+    let server = server(raw.server.as_deref())?;
+    let trust_domain = trust_domain(raw.trust_domain.as_deref())?;
+    let trust = trust(&raw, &data_dir)?;
+    let socket_path = sockets::workload(raw.socket_path)?;
+    let delegates = raw.authorized_delegates.as_deref();
+    let admin = sockets::admin(raw.admin_socket_path, delegates, (&socket_path, &trust_domain))?;
     Ok(super::Config {
-        server: server(raw.server.as_deref())?,
-        trust_domain: trust_domain(raw.trust_domain.as_deref())?,
-        trust: trust(&raw, &data_dir)?,
-        socket_path: socket_path(raw.socket_path)?,
+        server,
+        trust_domain,
+        trust,
+        socket_path,
+        admin,
         sync_interval: sync_interval(raw.sync_interval)?,
         workload_key: raw.workload_x509_svid_key_type.unwrap_or(KeyAlgorithm::EcP256),
         workload_attestors: workload_attestors(raw.workload_attestor)?,
@@ -200,18 +206,6 @@ fn data_dir(path: Option<&Path>) -> Result<PathBuf, ConfigError> {
             invalid("data_dir", found, must_be)
         }),
     }
-}
-
-fn socket_path(path: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
-    let path = path.unwrap_or_else(home::default_socket_path);
-    if !path.is_absolute() {
-        return Err(invalid("socket_path", path.display(), "an absolute path (--socket)"));
-    }
-    if path.as_os_str().len() > MAX_SOCKET_PATH {
-        let must_be = "at most 107 bytes long, as the kernel wants it (--socket)";
-        return Err(invalid("socket_path", path.display(), must_be));
-    }
-    Ok(path)
 }
 
 fn sync_interval(interval: Option<HumanDuration>) -> Result<Duration, ConfigError> {

@@ -20,6 +20,7 @@ use tonic::service::Routes;
 use tower_service::Service as _;
 use tracing::error;
 
+use super::Audience;
 use super::head::{self, Refusal, Terms};
 use super::limits::{Permit, Resource};
 use super::request::RequestBody;
@@ -31,6 +32,8 @@ type Served = <Routes as tower_service::Service<Request<Body>>>::Future;
 pub(super) struct Gate<C> {
     /// The handlers.
     pub(super) routes: Routes,
+    /// Whom the endpoint is for.
+    pub(super) audience: Audience,
     /// Who is at the other end; handlers find it in the extensions of the request.
     pub(super) peer: C,
     /// What the connection may take.
@@ -62,7 +65,7 @@ pub(super) struct Answer {
 
 impl<C: Clone + Send + Sync + 'static> Gate<C> {
     fn admit(&self, head: &http::request::Parts) -> Result<(Terms, Permit), Refusal> {
-        let terms = head::examine(head)?;
+        let terms = head::examine(head, self.audience)?;
         let exhausted = |error| Refusal::Grpc(Status::unavailable(format!("{error}")));
         let permit = self.permit.another(Resource::Requests).map_err(exhausted)?;
         Ok((terms, permit))

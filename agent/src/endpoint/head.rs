@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
 use tonic::Status;
 
+use super::Audience;
 use super::authority::OVERSIZED_PATH;
 
 /// Proves that whoever made a workload send the request could also set a header, which a browser
@@ -52,7 +53,7 @@ pub(super) enum Messages {
 ///
 /// # Errors
 /// The answer to give instead of serving it.
-pub(super) fn examine(head: &Parts) -> Result<Terms, Refusal> {
+pub(super) fn examine(head: &Parts, audience: Audience) -> Result<Terms, Refusal> {
     let path = head.uri.path();
     if path == OVERSIZED_PATH {
         return Err(Refusal::Grpc(Status::resource_exhausted("request metadata is too large")));
@@ -60,12 +61,19 @@ pub(super) fn examine(head: &Parts) -> Result<Terms, Refusal> {
     if head.method != Method::POST || !is_grpc(&head.headers) {
         return Err(Refusal::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
-    let exempt = WITHOUT_SECURITY_HEADER.iter().any(|prefix| path.starts_with(prefix));
+    let exempt = match audience {
+        Audience::Everybody => {
+            WITHOUT_SECURITY_HEADER.iter().any(|prefix| path.starts_with(prefix))
+        }
+        // What may connect there is no workload that somebody else could make send a request.
+        Audience::Administrators => true,
+    };
     if !exempt && !is_secured(&head.headers) {
         let message = "security header missing from request";
         return Err(Refusal::Grpc(Status::invalid_argument(message)));
     }
-    let messages = if path.starts_with(WORKLOAD_API) { Messages::One } else { Messages::Any };
+    let is_one = audience == Audience::Administrators || path.starts_with(WORKLOAD_API);
+    let messages = if is_one { Messages::One } else { Messages::Any };
     Ok(Terms { messages, timeout: timeout(&head.headers)? })
 }
 
@@ -126,7 +134,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        match examine(&request.body(()).unwrap().into_parts().0) {
+        match examine(&request.body(()).unwrap().into_parts().0, Audience::Everybody) {
             Ok(_) => 0,
             Err(Refusal::Http(status)) => status.as_u16(),
             Err(Refusal::Grpc(status)) => u16::try_from(i32::from(status.code())).unwrap(),
@@ -214,7 +222,9 @@ mod tests {
         let examined = |value| {
             let request = Request::post(FETCH).header("grpc-timeout", value);
             let request = GOOD.iter().fold(request, |r, (name, value)| r.header(*name, *value));
-            examine(&request.body(()).unwrap().into_parts().0).ok().map(|terms| terms.timeout)
+            examine(&request.body(()).unwrap().into_parts().0, Audience::Everybody)
+                .ok()
+                .map(|terms| terms.timeout)
         };
         for (value, expected) in [
             ("1n", Duration::from_nanos(1)), // H055
@@ -238,12 +248,25 @@ mod tests {
         let messages = |path| {
             let request = Request::post(path);
             let request = GOOD.iter().fold(request, |r, (name, value)| r.header(*name, *value));
-            examine(&request.body(()).unwrap().into_parts().0).unwrap().messages
+            let head = request.body(()).unwrap().into_parts().0;
+            examine(&head, Audience::Everybody).unwrap().messages
         };
         assert_eq!(messages(FETCH), Messages::One);
         assert_eq!(
             messages("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
             Messages::Any
         );
+    }
+
+    #[test]
+    fn administrators_need_no_security_header_and_send_one_message() {
+        let of = |audience| {
+            let path = "/spire.agent.debug.v1.Debug/GetInfo";
+            let request = Request::builder().method("POST").uri(path).header(GOOD[0].0, GOOD[0].1);
+            let head = request.body(()).unwrap().into_parts().0;
+            examine(&head, audience).map(|terms| terms.messages).ok()
+        };
+        assert_eq!(of(Audience::Administrators), Some(Messages::One));
+        assert_eq!(of(Audience::Everybody), None);
     }
 }

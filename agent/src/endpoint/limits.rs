@@ -53,6 +53,17 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Enough for a few administrators, and for delegates with many streams each.
+    #[must_use]
+    pub const fn of_administrators() -> Self {
+        Self {
+            connections: Limit { all: 128, user: 64 },
+            requests: Limit { all: 4096, user: 2048 },
+            large_requests: Limit { all: 32, user: 16 },
+            requests_per_connection: 1024,
+        }
+    }
+
     /// How many descriptors a process needs for as many connections.
     #[must_use]
     pub const fn descriptors(&self) -> u64 {

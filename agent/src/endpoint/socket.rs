@@ -16,6 +16,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::Audience;
+
 /// What fits the address of a Unix socket beside the zero that ends it.
 const MAX_PATH: usize = 107;
 
@@ -77,14 +79,18 @@ struct Identity {
 }
 
 impl SocketFile {
-    /// Makes a socket that every user may connect to, in a directory that is made if need be.
+    /// Makes a socket that its audience may connect to, in a directory that is made if need be.
     ///
     /// # Errors
     /// What is in the way. A socket that nobody listens on is not.
-    pub async fn bind(path: &Path) -> Result<(Self, UnixListener), BindError> {
+    pub async fn bind(path: &Path, audience: Audience) -> Result<(Self, UnixListener), BindError> {
+        let (directory_mode, mode) = match audience {
+            Audience::Everybody => (0o755, 0o777),
+            Audience::Administrators => (0o750, 0o770),
+        };
         check_path(path)?;
         let directory = path.parent().ok_or_else(|| BindError::Path(path.to_owned()))?;
-        prepare_directory(directory)?;
+        prepare_directory(directory, directory_mode)?;
         clear(path).await?;
         // Nobody sees the socket before anybody may use it.
         let hidden = hidden(path)?;
@@ -94,8 +100,8 @@ impl SocketFile {
         let listener = bound.map_err(|error| failed("bind", error))?;
         listener.set_nonblocking(true).map_err(|error| failed("set up", error))?;
         let listener = UnixListener::from_std(listener).map_err(|error| failed("set up", error))?;
-        let everybody = fs::set_permissions(&hidden, Permissions::from_mode(0o777));
-        everybody.map_err(|error| failed("set the mode of", error))?;
+        let permitted = fs::set_permissions(&hidden, Permissions::from_mode(mode));
+        permitted.map_err(|error| failed("set the mode of", error))?;
         fs::rename(&hidden, path).map_err(|error| failed("rename a socket to", error))?;
         let metadata = fs::symlink_metadata(path).map_err(|error| failed("inspect", error))?;
         Ok((Self { path: path.to_owned(), identity: Identity::of(&metadata) }, listener))
@@ -138,10 +144,10 @@ fn check_path(path: &Path) -> Result<(), BindError> {
 }
 
 /// A directory that is there already keeps its mode: it may be shared, and its mode deliberate.
-fn prepare_directory(directory: &Path) -> Result<(), BindError> {
+fn prepare_directory(directory: &Path, mode: u32) -> Result<(), BindError> {
     let made = match directory.is_dir() {
         true => Ok(()),
-        false => DirBuilder::new().recursive(true).mode(0o755).create(directory),
+        false => DirBuilder::new().recursive(true).mode(mode).create(directory),
     };
     made.map_err(|error| system("create the directory", directory, error))?;
     let metadata = fs::metadata(directory);
@@ -220,7 +226,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.sock");
         prepare(&path);
-        let bound = SocketFile::bind(&path).await;
+        let bound = SocketFile::bind(&path, Audience::Everybody).await;
         (directory, bound)
     }
 
@@ -232,7 +238,7 @@ mod tests {
     async fn every_user_may_connect_and_the_file_goes_with_the_endpoint() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a/b/agent.sock");
-        let (file, listener) = SocketFile::bind(&path).await.unwrap();
+        let (file, listener) = SocketFile::bind(&path, Audience::Everybody).await.unwrap();
         assert_eq!(mode(&path), 0o777);
         assert_eq!(mode(&root.path().join("a")), 0o755);
         assert_eq!(mode(&root.path().join("a/b")), 0o755);
@@ -241,6 +247,15 @@ mod tests {
         listener.accept().await.unwrap();
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_for_administrators_is_for_the_agents_user_and_group() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/admin.sock");
+        let _bound = SocketFile::bind(&path, Audience::Administrators).await.unwrap();
+        assert_eq!(mode(&path), 0o770);
+        assert_eq!(mode(&root.path().join("a")), 0o750);
     }
 
     #[tokio::test]
@@ -321,11 +336,11 @@ mod tests {
             let rest = length - directory.path().as_os_str().len() - 1;
             directory.path().join("s".repeat(rest))
         };
-        SocketFile::bind(&of_length(MAX_PATH)).await.unwrap();
-        let long = SocketFile::bind(&of_length(MAX_PATH + 1)).await;
+        SocketFile::bind(&of_length(MAX_PATH), Audience::Everybody).await.unwrap();
+        let long = SocketFile::bind(&of_length(MAX_PATH + 1), Audience::Everybody).await;
         assert!(matches!(long, Err(BindError::PathLength { length: 108, .. })), "{long:?}");
         for path in ["agent.sock", "./agent.sock", "/", "", "/run/..", "/run/x/"] {
-            let bound = SocketFile::bind(Path::new(path)).await;
+            let bound = SocketFile::bind(Path::new(path), Audience::Everybody).await;
             assert!(matches!(bound, Err(BindError::Path(_))), "{path}: {bound:?}");
         }
     }
@@ -335,7 +350,7 @@ mod tests {
         let (directory, bound) = bind(|_| {}).await;
         let (file, listener) = bound.unwrap();
         drop(listener);
-        let successor = SocketFile::bind(file.path()).await.unwrap();
+        let successor = SocketFile::bind(file.path(), Audience::Everybody).await.unwrap();
         drop(file);
         net::UnixStream::connect(directory.path().join("agent.sock")).unwrap();
         drop(successor);

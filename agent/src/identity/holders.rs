@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use steeple::turns::Turns;
 use tokio::sync::{mpsc, watch};
@@ -9,7 +10,7 @@ use tracing::{debug, info_span, warn};
 
 use super::deps::Deps;
 use super::holder::{Holder, IdentityError};
-use super::holdings::Holdings;
+use super::holdings::{Held, Holdings};
 use super::mint::Mint;
 use super::minter::Minter;
 use super::owner::Owner;
@@ -82,6 +83,16 @@ impl Holders {
     #[must_use]
     pub fn count(&self) -> usize {
         lock(&self.live).holders.len()
+    }
+
+    /// How much all of them hold that may be served `now`.
+    #[must_use]
+    pub fn held(&self, now: SystemTime) -> Held {
+        let live = lock(&self.live);
+        live.holders.values().fold(Held::default(), |sum, holder| {
+            let held = holder.holdings.borrow().count(now);
+            Held { x509: sum.x509 + held.x509, jwt: sum.jwt + held.jwt }
+        })
     }
 
     /// Leaves a holder behind whose task is gone, as a panic would.

@@ -17,6 +17,15 @@ pub struct Holdings {
     pub(super) jwt: BTreeMap<TokenKey, JwtToken>,
 }
 
+/// How many credentials of each kind there are.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Held {
+    /// X.509-SVIDs.
+    pub x509: usize,
+    /// JWT-SVIDs.
+    pub jwt: usize,
+}
+
 /// What a token is for: an entry and a set of audiences (sorted, each once).
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct TokenKey {
@@ -29,6 +38,8 @@ pub(super) struct TokenKey {
 pub struct JwtToken {
     /// The compact token.
     pub token: Arc<str>,
+    /// When it was issued, in seconds since 1970.
+    pub issued_at: i64,
     /// When it expires.
     pub expires_at: SystemTime,
     pub(super) renew_at: SystemTime,
@@ -59,6 +70,14 @@ impl Holdings {
     #[must_use]
     pub fn x509(&self, entry: &Entry, now: SystemTime) -> Option<&Arc<X509Credential>> {
         self.x509.get(&entry.id).filter(|credential| credential.serves(entry, now))
+    }
+
+    /// How much of it has not expired.
+    pub(super) fn count(&self, now: SystemTime) -> Held {
+        Held {
+            x509: self.x509.values().filter(|credential| now < credential.not_after()).count(),
+            jwt: self.jwt.values().filter(|token| now < token.expires_at).count(),
+        }
     }
 
     /// The token for `entry` and exactly this audience that is to be served `now`: of this

@@ -137,6 +137,7 @@ impl Mint {
         let expires_at = from_unix_seconds(svid.expires_at());
         Ok(JwtToken {
             token: token.into(),
+            issued_at: minted.issued_at,
             expires_at,
             renew_at: renew_at(now, expires_at, random_fraction()),
             revision: entry.revision,

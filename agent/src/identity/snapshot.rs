@@ -73,6 +73,11 @@ impl Snapshot {
         self.bundles.get(trust_domain)
     }
 
+    /// All bundles, in the order of their names.
+    pub fn bundles(&self) -> impl Iterator<Item = &Arc<PreparedBundle>> {
+        self.bundles.values()
+    }
+
     /// The entries of whom these selectors are known, the oldest first: the first is the default
     /// identity (Workload API 8).
     ///
@@ -80,6 +85,17 @@ impl Snapshot {
     /// (Workload API 5.2.1). `now` is in seconds since 1970.
     #[must_use]
     pub fn entitled(&self, selectors: &SelectorSet, now: i64) -> Vec<Arc<Entry>> {
+        let mut hints = HashSet::new();
+        let mut found = self.matching(selectors, now);
+        found.retain(|entry| {
+            entry.content.hint.as_ref().is_none_or(|hint| hints.insert(hint.clone()))
+        });
+        found
+    }
+
+    /// The entries of whom these selectors are known, the oldest first, whatever their hints.
+    #[must_use]
+    pub fn matching(&self, selectors: &SelectorSet, now: i64) -> Vec<Arc<Entry>> {
         let mut found: Vec<usize> = selectors
             .iter()
             .filter_map(|selector| self.by_selector.get(selector))
@@ -87,7 +103,6 @@ impl Snapshot {
             .copied()
             .collect();
         found.sort_unstable();
-        let mut hints = HashSet::new();
         found
             .into_iter()
             .filter_map(|index| self.entries.get(index))
@@ -97,7 +112,6 @@ impl Snapshot {
                     && content.expires_at.is_none_or(|expires_at| expires_at > now)
                     && content.selectors.is_subset_of(selectors)
             })
-            .filter(|entry| entry.content.hint.as_ref().is_none_or(|hint| hints.insert(hint)))
             .cloned()
             .collect()
     }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use steeple::clock::unix_seconds;
 use steeple::entry::Entry;
+use steeple::selector::SelectorSet;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::Extensions;
 use tracing::{info, warn};
 
 use super::{Deps, WorkloadError};
+use crate::attest::instance::Instance;
 use crate::attest::{AttestError, Attested};
 use crate::identity::Snapshot;
 use crate::peer::{Peer, PeerError};
@@ -24,10 +27,36 @@ pub(super) struct Caller {
 #[derive(Debug)]
 pub(super) struct Entitlement {
     pub(super) snapshot: Arc<Snapshot>,
-    /// At least one; the first is the default identity.
+    /// The first is the default identity. A workload has at least one.
     pub(super) entries: Vec<Arc<Entry>>,
     /// That moment, in seconds since 1970.
-    at: i64,
+    pub(super) at: i64,
+}
+
+/// On whose behalf something is served: a caller for itself, or for somebody else.
+pub(super) trait Party: Sync {
+    /// Who calls.
+    fn caller(&self) -> &Caller;
+
+    /// What credentials are minted for.
+    fn instance(&self) -> &Instance;
+
+    /// What is known of whom they are for.
+    fn selectors(&self) -> &SelectorSet;
+
+    /// Who has to live on while an answer is under way.
+    fn lives(&self) -> Lives;
+
+    /// What it is entitled to now.
+    fn entitlement(&self) -> Result<Entitlement, WorkloadError>;
+}
+
+/// Who has to live on, and to remain what it was found to be: the caller, and perhaps a process
+/// that it asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Lives {
+    caller: Attested,
+    subject: Option<Attested>,
 }
 
 impl Caller {
@@ -70,7 +99,11 @@ impl Caller {
         let (pid, uid) = (self.attested.peer().pid(), self.attested.peer().uid());
         if self.attested.gaps().is_empty() {
             let selectors = self.attested.selectors();
-            info!(pid, uid, registered = false, ?selectors, "No identity issued");
+            if let Some(left_out) = self.deps.complaints.admit(uid, Instant::now()) {
+                // How many of this user were not logged since the last that was.
+                let left_out = (left_out > 0).then_some(left_out);
+                info!(pid, uid, registered = false, ?selectors, left_out, "No identity issued");
+            }
             return Err(WorkloadError::NoIdentity);
         }
         warn!(pid, uid, gaps = ?self.attested.gaps(), "not enough is known of the caller");
@@ -89,12 +122,64 @@ impl Caller {
         &self.attested
     }
 
-    /// Checks that the caller still is what it was found to be. Right before an answer leaves.
-    pub(super) fn still_holds(&self) -> Result<(), PeerError> {
-        self.attested.still_holds()
-    }
-
     pub(super) fn snapshots(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
         self.deps.snapshot.clone()
+    }
+}
+
+impl Party for Caller {
+    fn caller(&self) -> &Caller {
+        self
+    }
+
+    fn instance(&self) -> &Instance {
+        self.attested.instance()
+    }
+
+    fn selectors(&self) -> &SelectorSet {
+        self.attested.selectors()
+    }
+
+    fn lives(&self) -> Lives {
+        Lives::of(&self.attested)
+    }
+
+    fn entitlement(&self) -> Result<Entitlement, WorkloadError> {
+        Self::entitlement(self)
+    }
+}
+
+impl Lives {
+    /// Of a caller.
+    pub(super) fn of(caller: &Attested) -> Self {
+        Self { caller: caller.clone(), subject: None }
+    }
+
+    /// And of the process that it asks for.
+    pub(super) fn and(self, subject: &Attested) -> Self {
+        Self { subject: Some(subject.clone()), ..self }
+    }
+
+    /// Returns when one of them has ended, and says what that means.
+    pub(super) async fn end(&self) -> WorkloadError {
+        let subject_exited = async {
+            match &self.subject {
+                Some(subject) => subject.peer().exited().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.caller.peer().exited() => PeerError::Exited.into(),
+            () = subject_exited => WorkloadError::SubjectEnded,
+        }
+    }
+
+    /// Checks that all still are what they were found to be. Right before an answer leaves.
+    pub(super) fn still_hold(&self) -> Result<(), WorkloadError> {
+        self.caller.still_holds()?;
+        match self.subject.as_ref().map(Attested::still_holds) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(_)) => Err(WorkloadError::SubjectEnded),
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Why a caller gets nothing, and the status that tells it so.
 //!
 //! PERMISSION_DENIED makes clients give up what they have, so it is for one thing alone: a
-//! completed attestation that no entry matches. Whatever may pass is UNAVAILABLE.
+//! completed attestation that no entry matches, or none that makes a delegate. Whatever may pass is UNAVAILABLE.
 
+use steeple::convert::ConvertError;
 use steeple::id::ParseError;
 use steeple::jwt::verify::JwtError;
 use thiserror::Error;
@@ -59,6 +60,21 @@ pub enum WorkloadError {
     /// The token is not valid.
     #[error(transparent)]
     Token(#[from] JwtError),
+    /// The caller may not ask for others.
+    #[error("caller not configured as an authorized delegate")]
+    NotDelegate,
+    /// It is not said for whom a delegate asks, or twice.
+    #[error("must provide either selectors or non-zero PID, but not both")]
+    NoSubject,
+    /// The selectors that a delegate names cannot be read.
+    #[error("could not parse provided selectors: {0}")]
+    Selectors(ConvertError),
+    /// It could not be found out what the process is that a delegate asks for.
+    #[error("workload attestation failed")]
+    Subject,
+    /// The process that a delegate asks for has ended, or is not what it was.
+    #[error("the process that was asked for has ended or is not what it was")]
+    SubjectEnded,
     /// Profiles that this agent does not have.
     #[error("fetching WIT-SVIDs is not implemented")]
     NoWit,
@@ -68,7 +84,9 @@ impl From<WorkloadError> for Status {
     fn from(error: WorkloadError) -> Self {
         let message = error.to_string();
         match error {
-            WorkloadError::NoIdentity => Self::permission_denied(message),
+            WorkloadError::NoIdentity | WorkloadError::NotDelegate => {
+                Self::permission_denied(message)
+            }
             WorkloadError::Peer(_)
             | WorkloadError::Attestation
             | WorkloadError::NotSynchronised
@@ -82,7 +100,12 @@ impl From<WorkloadError> for Status {
             | WorkloadError::Audiences(_)
             | WorkloadError::SpiffeId(_)
             | WorkloadError::NoToken
+            | WorkloadError::NoSubject
+            | WorkloadError::Selectors(_)
             | WorkloadError::Token(_) => Self::invalid_argument(message),
+            // As SPIRE has it.
+            WorkloadError::Subject => Self::internal(message),
+            WorkloadError::SubjectEnded => Self::not_found(message),
             WorkloadError::NoWit => Self::unimplemented(message),
         }
     }

@@ -12,13 +12,13 @@ use steeple_proto::workload::{
     ValidateJwtsvidResponse,
 };
 use tokio::sync::watch;
+use tracing::debug;
 
 use super::WorkloadError;
-use super::caller::Caller;
+use super::caller::{Caller, Party};
 use super::updates::{View, fits};
 use super::x509::hint;
-use crate::identity::Holdings;
-use crate::peer::PeerError;
+use crate::identity::{Holdings, JwtToken};
 
 /// The most audiences of one token; one client refuses tokens with more.
 const MAX_AUDIENCES: usize = 32;
@@ -43,27 +43,33 @@ pub(super) struct Bundles {
 impl Wanted {
     /// Reads a request, before anybody is bothered with it.
     pub(super) fn read(request: &JwtsvidRequest) -> Result<Self, WorkloadError> {
-        if request.audience.is_empty() {
-            return Err(WorkloadError::NoAudience);
-        }
-        if request.audience.len() > MAX_AUDIENCES {
-            return Err(WorkloadError::TooManyAudiences(MAX_AUDIENCES));
-        }
-        let fine = |value: &String| {
-            (1..=MAX_AUDIENCE_LENGTH).contains(&value.len()) && !value.chars().any(char::is_control)
-        };
-        if !request.audience.iter().all(fine) {
-            return Err(WorkloadError::Audience(MAX_AUDIENCE_LENGTH));
-        }
-        if request.audience.iter().map(String::len).sum::<usize>() > MAX_AUDIENCES_LENGTH {
-            return Err(WorkloadError::Audiences(MAX_AUDIENCES_LENGTH));
-        }
+        check_audience(&request.audience)?;
         let id = match request.spiffe_id.as_str() {
             "" => None,
             text => Some(text.parse().map_err(WorkloadError::SpiffeId)?),
         };
         Ok(Self { audience: request.audience.clone(), id })
     }
+}
+
+/// Refuses audiences that cannot be in one token.
+pub(super) fn check_audience(audience: &[String]) -> Result<(), WorkloadError> {
+    if audience.is_empty() {
+        return Err(WorkloadError::NoAudience);
+    }
+    if audience.len() > MAX_AUDIENCES {
+        return Err(WorkloadError::TooManyAudiences(MAX_AUDIENCES));
+    }
+    let fine = |value: &String| {
+        (1..=MAX_AUDIENCE_LENGTH).contains(&value.len()) && !value.chars().any(char::is_control)
+    };
+    if !audience.iter().all(fine) {
+        return Err(WorkloadError::Audience(MAX_AUDIENCE_LENGTH));
+    }
+    if audience.iter().map(String::len).sum::<usize>() > MAX_AUDIENCES_LENGTH {
+        return Err(WorkloadError::Audiences(MAX_AUDIENCES_LENGTH));
+    }
+    Ok(())
 }
 
 /// One token for each identity of the caller that is wanted.
@@ -78,25 +84,38 @@ pub(super) async fn fetch(
     if entries.is_empty() {
         return Err(WorkloadError::NoIdentity);
     }
-    let holder = caller.deps.holders.of(caller.attested().instance())?;
-    let now = caller.deps.clock.now();
-    let token = async |entry: &Arc<Entry>| {
-        let token = holder.jwt(entry, &wanted.audience, now).await?;
-        Ok::<_, WorkloadError>(Jwtsvid {
-            spiffe_id: entry.content.spiffe_id.to_string(),
-            svid: token.token.to_string(),
-            hint: hint(entry),
-        })
+    let tokens = tokens(caller, &entries, &wanted.audience).await?;
+    let svid = |(entry, token): (&Arc<Entry>, JwtToken)| Jwtsvid {
+        spiffe_id: entry.content.spiffe_id.to_string(),
+        svid: token.token.to_string(),
+        hint: hint(entry),
     };
-    let svids = tokio::select! {
-        svids = try_join_all(entries.iter().map(token)) => svids?,
-        () = caller.deps.stop.cancelled() => return Err(WorkloadError::Stopping),
-        () = caller.attested().peer().exited() => return Err(PeerError::Exited.into()),
-    };
-    let response = JwtsvidResponse { svids };
+    let response = JwtsvidResponse { svids: entries.iter().zip(tokens).map(svid).collect() };
     fits(&response)?;
-    caller.still_holds()?;
+    caller.lives().still_hold()?;
     Ok(response)
+}
+
+/// A token for each of `entries`, for this audience.
+pub(super) async fn tokens(
+    party: &impl Party,
+    entries: &[Arc<Entry>],
+    audience: &[String],
+) -> Result<Vec<JwtToken>, WorkloadError> {
+    let (deps, lives) = (&party.caller().deps, party.lives());
+    let pid = party.caller().attested().peer().pid();
+    let holder = deps.holders.of(party.instance())?;
+    let now = deps.clock.now();
+    let token = async |entry: &Arc<Entry>| {
+        let token = holder.jwt(entry, audience, now).await?;
+        debug!(pid, spiffe_id = %entry.content.spiffe_id, method = "FetchJWTSVID", "Fetched JWT SVID");
+        Ok::<_, WorkloadError>(token)
+    };
+    tokio::select! {
+        tokens = try_join_all(entries.iter().map(token)) => tokens,
+        () = deps.stop.cancelled() => Err(WorkloadError::Stopping),
+        ended = lives.end() => Err(ended),
+    }
 }
 
 /// Refuses a request for validation that has nothing to validate.
@@ -135,7 +154,7 @@ pub(super) fn validate(
         // What a foreign trust domain claims beyond the standard is no statement of ours.
         svid.keep_only([]);
     }
-    caller.still_holds()?;
+    caller.lives().still_hold()?;
     Ok(ValidateJwtsvidResponse { spiffe_id: svid.id().to_string(), claims: Some(to_struct(&svid)) })
 }
 

@@ -4,6 +4,7 @@
 //! The server is in this process and really signs; what a caller is, the tests say.
 
 mod client;
+mod delegated;
 mod streams;
 mod tokens;
 mod validation;

@@ -13,7 +13,7 @@ use tracing::error;
 use zeroize::Zeroizing;
 
 use super::WorkloadError;
-use super::caller::Caller;
+use super::caller::{Caller, Lives};
 use crate::identity::{Holdings, Snapshot};
 
 /// The longest answer: clients refuse a message of more than 4 MiB.
@@ -30,6 +30,11 @@ pub(super) trait View: Send + Sized + 'static {
 
     /// Whom it is shown to.
     fn caller(&self) -> &Caller;
+
+    /// Who has to live on for it to be shown.
+    fn lives(&self) -> Lives {
+        Lives::of(self.caller().attested())
+    }
 
     /// The whole present state. May wait for what has to be minted first.
     async fn compute(&mut self) -> Result<Self::Message, WorkloadError>;
@@ -64,11 +69,11 @@ impl<V: View> Watched<V> {
     /// is entitled to nothing any more, or the agent stops.
     async fn next(&mut self) -> Result<V::Message, WorkloadError> {
         let stop = self.view.caller().deps.stop.clone();
-        let attested = self.view.caller().attested().clone();
+        let lives = self.view.lives();
         tokio::select! {
             biased;
             () = stop.cancelled() => Err(WorkloadError::Stopping),
-            () = attested.peer().exited() => Err(crate::peer::PeerError::Exited.into()),
+            ended = lives.end() => Err(ended),
             state = self.different() => state,
         }
     }
@@ -89,7 +94,7 @@ impl<V: View> Watched<V> {
             fits(&state)?;
             let digest = digest(&state);
             if self.last != Some(digest) {
-                self.view.caller().still_holds()?;
+                self.view.lives().still_hold()?;
                 self.last = Some(digest);
                 return Ok(state);
             }

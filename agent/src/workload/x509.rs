@@ -8,13 +8,19 @@ use steeple_proto::workload::{X509BundlesResponse, X509svid, X509svidResponse};
 use tokio::sync::watch;
 
 use super::WorkloadError;
-use super::caller::{Caller, Entitlement};
+use super::caller::{Caller, Entitlement, Party};
 use super::updates::View;
 use crate::identity::{Holder, Holdings, IdentityError, PreparedBundle, X509Credential};
 
 /// All X.509-SVIDs of a caller, with what it needs to verify others.
 pub(super) struct Svids {
     caller: Caller,
+    credentials: Credentials,
+}
+
+/// The X.509-SVIDs of one party, minted when they are first asked for.
+#[derive(Default)]
+pub(super) struct Credentials {
     holder: Option<Holder>,
 }
 
@@ -25,24 +31,51 @@ pub(super) struct Bundles {
 
 impl Svids {
     pub(super) fn new(caller: Caller) -> Self {
-        Self { caller, holder: None }
+        Self { caller, credentials: Credentials::default() }
+    }
+}
+
+impl Credentials {
+    /// What `party` is entitled to when the answer leaves, and what is held of that.
+    pub(super) async fn of(
+        &mut self,
+        party: &impl Party,
+    ) -> Result<(Entitlement, Vec<Option<Arc<X509Credential>>>), WorkloadError> {
+        loop {
+            let before = party.entitlement()?;
+            let held = self.held(party, &before.entries).await;
+            // Minting may have taken a while, and an answer is true when it leaves.
+            let entitlement = if party.caller().is_current(&before) {
+                before
+            } else {
+                let now = party.entitlement()?;
+                let same_view = Arc::ptr_eq(&now.snapshot, &before.snapshot);
+                if !same_view && now.entries != before.entries {
+                    continue;
+                }
+                now
+            };
+            return Ok((entitlement, held?));
+        }
     }
 
     /// The credentials for `entries`. Where the server cannot sign at the moment, or will not sign
     /// for one of them, those that are held are better than none.
-    async fn credentials(
+    async fn held(
         &mut self,
+        party: &impl Party,
         entries: &[Arc<Entry>],
     ) -> Result<Vec<Option<Arc<X509Credential>>>, WorkloadError> {
-        let now = self.caller.deps.clock.now();
+        let deps = &party.caller().deps;
+        let now = deps.clock.now();
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
         let holder = match &self.holder {
             Some(holder) => holder,
-            None => {
-                let holder = self.caller.deps.holders.of(self.caller.attested().instance())?;
-                self.holder.insert(holder)
-            }
+            None => self.holder.insert(deps.holders.of(party.instance())?),
         };
-        match holder.x509(entries, self.caller.attested().selectors(), now).await {
+        match holder.x509(entries, party.selectors(), now).await {
             Ok(credentials) => Ok(credentials.into_iter().map(Some).collect()),
             Err(error @ IdentityError::Mint(_)) => {
                 let held = holder.held_x509(entries, now);
@@ -50,6 +83,11 @@ impl Svids {
             }
             Err(error @ (IdentityError::Ended | IdentityError::TooMany)) => Err(error.into()),
         }
+    }
+
+    /// Changes with what is held, once something is.
+    pub(super) fn watch(&self) -> Option<watch::Receiver<Arc<Holdings>>> {
+        self.holder.as_ref().map(Holder::watch)
     }
 }
 
@@ -62,42 +100,28 @@ impl View for Svids {
     }
 
     async fn compute(&mut self) -> Result<X509svidResponse, WorkloadError> {
-        loop {
-            let before = self.caller.entitlement()?;
-            let credentials = self.credentials(&before.entries).await;
-            // Minting may have taken a while, and an answer is true when it leaves.
-            let entitlement = if self.caller.is_current(&before) {
-                before
-            } else {
-                let now = self.caller.entitlement()?;
-                let same_view = Arc::ptr_eq(&now.snapshot, &before.snapshot);
-                if !same_view && now.entries != before.entries {
-                    continue;
-                }
-                now
-            };
-            let own = own_bundle(&entitlement)?;
-            let svid = |(entry, credential): (&Arc<Entry>, Arc<X509Credential>)| X509svid {
-                spiffe_id: entry.content.spiffe_id.to_string(),
-                x509_svid: credential.chain().to_vec(),
-                x509_svid_key: credential.key().expose().to_vec(),
-                bundle: own.x509_der().to_vec(),
-                hint: hint(entry),
-            };
-            let held = entitlement.entries.iter().zip(credentials?);
-            return Ok(X509svidResponse {
-                svids: held
-                    .filter_map(|(entry, credential)| Some((entry, credential?)))
-                    .map(svid)
-                    .collect(),
-                crl: Vec::new(),
-                federated_bundles: federated(&entitlement),
-            });
-        }
+        let (entitlement, held) = self.credentials.of(&self.caller).await?;
+        let own = own_bundle(&entitlement)?;
+        let svid = |(entry, credential): (&Arc<Entry>, Arc<X509Credential>)| X509svid {
+            spiffe_id: entry.content.spiffe_id.to_string(),
+            x509_svid: credential.chain().to_vec(),
+            x509_svid_key: credential.key().expose().to_vec(),
+            bundle: own.x509_der().to_vec(),
+            hint: hint(entry),
+        };
+        let held = entitlement.entries.iter().zip(held);
+        Ok(X509svidResponse {
+            svids: held
+                .filter_map(|(entry, credential)| Some((entry, credential?)))
+                .map(svid)
+                .collect(),
+            crl: Vec::new(),
+            federated_bundles: federated(&entitlement),
+        })
     }
 
     fn holdings(&self) -> Option<watch::Receiver<Arc<Holdings>>> {
-        self.holder.as_ref().map(Holder::watch)
+        self.credentials.watch()
     }
 }
 

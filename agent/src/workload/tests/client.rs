@@ -12,6 +12,8 @@ use steeple::jwt::make::{Claims, JwtSigner};
 use steeple::keys::{KeyAlgorithm, PrivateKey, Signer as _};
 use steeple::x509::Subject;
 use steeple::x509::make::{CaRequest, Validity, self_signed_ca};
+use steeple_proto::spire::api::agent::delegatedidentity::v1::delegated_identity_client::DelegatedIdentityClient;
+use steeple_proto::spire::api::agent::delegatedidentity::v1::delegated_identity_server::DelegatedIdentityServer;
 use steeple_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use steeple_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use tokio::net::UnixStream;
@@ -28,7 +30,7 @@ use crate::identity::tests::entry;
 use crate::identity::tests::node::Node;
 use crate::identity::{PreparedBundle, Snapshot};
 use crate::peer::Peer;
-use crate::workload::{Deps, WorkloadApi};
+use crate::workload::{Complaints, DelegatedIdentityApi, Deps, WorkloadApi};
 
 /// How long an attestor may take.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -82,6 +84,7 @@ pub(super) struct Bench {
     pub(super) second: Arc<Fake>,
     pub(super) stop: CancellationToken,
     channel: Channel,
+    admin: Channel,
     _directory: tempfile::TempDir,
 }
 
@@ -94,26 +97,30 @@ impl Bench {
             vec![(attestor.clone(), DEADLINE), (second.clone(), DEADLINE)];
         second.is(Mood::Finds(&[]));
         let stop = CancellationToken::new();
-        let api = WorkloadApi::new(Deps {
+        let deps = Deps {
             attestors: Attestors::new(attestors),
             snapshot: node.snapshot.subscribe(),
             holders: node.holders.clone(),
             clock: node.clock.clone(),
             stop: stop.clone(),
-        });
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("agent.sock");
-        let endpoint = Endpoint::bind(Config::new(path.clone())).await.unwrap();
-        let routes = Routes::new(SpiffeWorkloadApiServer::new(api));
-        let serve = endpoint.serve(routes, Peer::of, stop.clone());
-        node.tasks.spawn(Span::none(), |_| serve);
-        let connect = move |_: Uri| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            complaints: Complaints::default(),
         };
-        let channel = tonic::transport::Endpoint::from_static("http://localhost")
-            .connect_with_connector_lazy(tower::service_fn(connect));
-        Self { node, attestor, second, stop, channel, _directory: directory }
+        let delegates = ["spiffe://td/web".parse().unwrap()].into();
+        let delegated = DelegatedIdentityApi::new(deps.clone(), delegates);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let serve = async |config, routes| serve(&node, config, routes, stop.clone()).await;
+        let workload = Routes::new(SpiffeWorkloadApiServer::new(WorkloadApi::new(deps)));
+        let channel = serve(Config::new(path("agent.sock")), workload).await;
+        let admin = Config::for_administrators(path("admin.sock"));
+        let delegated = Routes::new(DelegatedIdentityServer::new(delegated));
+        let admin = serve(admin, delegated).await;
+        Self { node, attestor, second, stop, channel, admin, _directory: directory }
+    }
+
+    /// The API for delegates; `web` is one.
+    pub(super) fn delegated(&self) -> DelegatedIdentityClient<Channel> {
+        DelegatedIdentityClient::new(self.admin.clone())
     }
 
     pub(super) fn api(&self) -> SpiffeWorkloadApiClient<Channel> {
@@ -143,6 +150,20 @@ impl Bench {
     pub(super) fn now(&self) -> i64 {
         unix_seconds(self.node.clock.now())
     }
+}
+
+/// Serves these on a socket; gives a channel to it.
+async fn serve(node: &Node, config: Config, routes: Routes, stop: CancellationToken) -> Channel {
+    let path = config.path.clone();
+    let endpoint = Endpoint::bind(config).await.unwrap();
+    let serve = endpoint.serve(routes, Peer::of, stop);
+    node.tasks.spawn(Span::none(), |_| serve);
+    let connect = move |_: Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    };
+    tonic::transport::Endpoint::from_static("http://localhost")
+        .connect_with_connector_lazy(tower::service_fn(connect))
 }
 
 /// A foreign trust domain with an authority of each kind.
