@@ -2,6 +2,11 @@
 //!
 //! A private key never leaves its [`KeyStore`]: what comes out is a [`Signer`]. The exception is
 //! [`PrivateKey`], made for a workload, which the Workload API hands over as PKCS #8.
+//!
+//! Keys live in memory, in a directory, or in a PKCS #11 token. What lives elsewhere, such as in the
+//! key service of a cloud, is one more implementation of [`KeyStore`] and [`Signer`] and of nothing
+//! else: neither says how a key is reached, all of a store's calls may take long, and a signer says
+//! by its [`Pace`] that its signatures do.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,11 +17,13 @@ use thiserror::Error;
 
 mod directory;
 mod memory;
+pub mod pkcs11;
 mod private;
 mod public;
 
 pub use self::directory::DirectoryKeyStore;
 pub use self::memory::MemoryKeyStore;
+use self::pkcs11::Pkcs11Error;
 pub use self::private::{Pkcs8, PrivateKey, PrivateKeyError};
 pub use self::public::{KeyKind, PublicKey, PublicKeyError, PublicParts};
 
@@ -147,6 +154,9 @@ pub enum KeyStoreError {
     /// No key could be made.
     #[error("no key could be made")]
     Generate(#[source] PrivateKeyError),
+    /// The token that the keys are in did not do it.
+    #[error(transparent)]
+    Pkcs11(#[from] Pkcs11Error),
 }
 
 impl KeyId {

@@ -12,21 +12,27 @@ const ALGORITHMS: [KeyAlgorithm; 3] =
 fn every_scheme_of_every_key_verifies_and_nothing_else_does() {
     for algorithm in ALGORITHMS {
         let key = PrivateKey::generate(algorithm).unwrap();
-        let public = PublicKey::from_spki(key.public_key().spki_der()).unwrap();
-        for scheme in [Scheme::X509, Scheme::Jws, Scheme::Tls13] {
-            // ECDSA numbers are short now and then, which a fixed length must not show.
-            for message in 0..if algorithm == KeyAlgorithm::Rsa2048 { 1_u16 } else { 300 } {
-                let message = message.to_be_bytes();
-                let signature = key.sign(scheme, &message).unwrap();
-                assert!(public.verifies(scheme, &message, &signature), "{algorithm} {scheme:?}");
-                assert!(!public.verifies(scheme, b"other", &signature), "{algorithm} {scheme:?}");
-            }
-        }
-        let jws = key.sign(Scheme::Jws, b"m").unwrap();
-        let asn1 = key.sign(Scheme::Tls13, b"m").unwrap();
-        assert!(!public.verifies(Scheme::Tls13, b"m", &jws), "{algorithm}");
-        assert!(!public.verifies(Scheme::Jws, b"m", &asn1), "{algorithm}");
+        // ECDSA numbers are short now and then, which a fixed length must not show.
+        signs_in_every_scheme(&key, if algorithm == KeyAlgorithm::Rsa2048 { 1 } else { 300 });
     }
+}
+
+/// So many messages.
+pub(super) fn signs_in_every_scheme(key: &dyn Signer, messages: u16) {
+    let public = PublicKey::from_spki(key.public_key().spki_der()).unwrap();
+    let kind = public.kind();
+    for scheme in [Scheme::X509, Scheme::Jws, Scheme::Tls13] {
+        for message in 0..messages {
+            let message = message.to_be_bytes();
+            let signature = key.sign(scheme, &message).unwrap();
+            assert!(public.verifies(scheme, &message, &signature), "{kind:?} {scheme:?}");
+            assert!(!public.verifies(scheme, b"other", &signature), "{kind:?} {scheme:?}");
+        }
+    }
+    let jws = key.sign(Scheme::Jws, b"m").unwrap();
+    let asn1 = key.sign(Scheme::Tls13, b"m").unwrap();
+    assert!(!public.verifies(Scheme::Tls13, b"m", &jws), "{kind:?}");
+    assert!(!public.verifies(Scheme::Jws, b"m", &asn1), "{kind:?}");
 }
 
 /// PIT-19: RFC 5208, version 0, no attributes, no trailing public key.
@@ -148,7 +154,7 @@ async fn every_key_store_keeps_its_contract() {
     keeps_contract(&DirectoryKeyStore::open(&path).unwrap()).await;
 }
 
-async fn keeps_contract(store: &dyn KeyStore) {
+pub(super) async fn keeps_contract(store: &dyn KeyStore) {
     let [a, b] = ["a", "b-2"].map(|id| id.parse::<KeyId>().unwrap());
     assert_eq!(store.list().await.unwrap(), []);
     assert!(store.load(&a).await.unwrap().is_none());
