@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use steeple::bundle::{Bundle, JwtAuthority};
-use steeple::clock::Clock;
+use steeple::clock::{Clock, from_unix_seconds, unix_seconds};
 use steeple::entry::EntryId;
+use steeple::id::SpiffeId;
 use steeple::x509::X509Svid;
 use thiserror::Error;
 use tokio::sync::watch;
+use tracing::warn;
 
 use self::authorities::Authorities;
 use self::issue::{PreparedX509, SignError};
@@ -169,6 +171,15 @@ impl Ca {
             return orders.iter().map(|_| Err(error.clone())).collect();
         }
         let results = sign_x509(&authorities, prepared).await;
+        let mut issued = results.iter().filter_map(|attempt| attempt.result.as_ref().ok());
+        let is_told = |issued: &&IssuedX509| {
+            issued.capped && *issued.svid.spiffe_id() != authorities.trust_domain().server_id()
+        };
+        if let Some(cut) = issued.find(is_told)
+            && authorities.x509().first_cut()
+        {
+            tell_of_cut("X509-SVID", cut.svid.spiffe_id(), unix_seconds(cut.svid.not_after()));
+        }
         let told = |(order, result)| record::x509_result(order, result);
         let events: Vec<_> = orders.iter().zip(&results).filter_map(told).collect();
         if let Err(error) = self.record(caller, &events).await {
@@ -204,8 +215,12 @@ impl Ca {
         let signed = signed.and_then(|signed| signed);
         let event = record::jwt_result(order, correlation, &prepared, signed.as_deref());
         self.record(caller, &[event]).await?;
+        let token = signed?;
+        if prepared.is_capped() && authorities.jwt().first_cut() {
+            tell_of_cut("JWT-SVID", prepared.spiffe_id(), prepared.expires_at());
+        }
         Ok(IssuedJwt {
-            token: signed?,
+            token,
             issued_at: prepared.issued_at(),
             expires_at: prepared.expires_at(),
             capped: prepared.is_capped(),
@@ -220,6 +235,13 @@ impl Ca {
         let recorded = self.audit.record(caller, events).await;
         recorded.map_err(|error| IssueError::Unrecorded(Arc::new(error)))
     }
+}
+
+/// Tells of the first SVID of an authority that ends with it. The audit log has all of them.
+fn tell_of_cut(kind: &str, spiffe_id: &SpiffeId, expires_at: i64) {
+    let expires_at = humantime::format_rfc3339_seconds(from_unix_seconds(expires_at));
+    warn!(%spiffe_id, %expires_at,
+        "{kind} lifetime was cut, as its authority ends before; others may follow unseen");
 }
 
 /// Something that was tried under a name.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -45,9 +45,17 @@ pub struct JwtAuthority {
     tail: Tail,
 }
 
-/// Until when something that an authority signed in the life of this process is valid.
+/// What an authority has done in the life of this process.
 #[derive(Clone, Debug)]
-pub(super) struct Tail(Arc<AtomicI64>);
+pub(super) struct Tail(Arc<Done>);
+
+#[derive(Debug)]
+struct Done {
+    /// Until when something that it signed is valid.
+    end: AtomicI64,
+    /// Whether something that it signed had to end before it was asked to.
+    cut: AtomicBool,
+}
 
 impl Authorities {
     pub(super) fn new(trust_domain: TrustDomain, x509: X509Authority, jwt: JwtAuthority) -> Self {
@@ -101,6 +109,11 @@ impl X509Authority {
     pub(super) fn will_sign_until(&self, not_after: SystemTime) {
         self.tail.extend(not_after);
     }
+
+    /// Notes that what it signed ends before it was asked to, and says whether that is the first.
+    pub(super) fn first_cut(&self) -> bool {
+        self.tail.cut()
+    }
 }
 
 impl JwtAuthority {
@@ -132,21 +145,31 @@ impl JwtAuthority {
     pub(super) fn will_sign_until(&self, not_after: SystemTime) {
         self.tail.extend(not_after);
     }
+
+    /// Notes that what it signed ends before it was asked to, and says whether that is the first.
+    pub(super) fn first_cut(&self) -> bool {
+        self.tail.cut()
+    }
 }
 
 impl Tail {
     /// Nothing was signed yet.
     pub(super) fn new() -> Self {
-        Self(Arc::new(AtomicI64::new(i64::MIN)))
+        Self(Arc::new(Done { end: AtomicI64::new(i64::MIN), cut: AtomicBool::new(false) }))
     }
 
     /// The end of all that was signed, in seconds since 1970.
     pub(super) fn end(&self) -> i64 {
-        self.0.load(Ordering::Acquire)
+        self.0.end.load(Ordering::Acquire)
     }
 
     fn extend(&self, not_after: SystemTime) {
-        self.0.fetch_max(unix_seconds(not_after), Ordering::AcqRel);
+        self.0.end.fetch_max(unix_seconds(not_after), Ordering::AcqRel);
+    }
+
+    /// Notes that a life was cut, and says whether that is the first one.
+    fn cut(&self) -> bool {
+        !self.0.cut.swap(true, Ordering::AcqRel)
     }
 }
 
