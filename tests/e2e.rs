@@ -23,6 +23,8 @@ mod faults;
 mod harness;
 #[path = "e2e/identity.rs"]
 mod identity;
+#[path = "e2e/key_store.rs"]
+mod key_store;
 #[path = "e2e/rotation.rs"]
 mod rotation;
 #[path = "e2e/workload_api.rs"]

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rustix::process::{Resource, getrlimit};
 use steeple::clock::Clock;
-use steeple::keys::{DirectoryKeyStore, KeyStore, MemoryKeyStore};
 use steeple::tasks::Tasks;
 use steeple::telemetry::LogLevel;
 use steeple::tls::{Acceptor, Material, ServerDeps};
@@ -32,7 +31,7 @@ use crate::authz::operation::Reach;
 use crate::ca::Ca;
 use crate::ca::own_svid::OwnSvid;
 use crate::ca::rotation::{self, Rotation};
-use crate::config::{Config, DatastoreConfig, KeyStoreConfig, NodeAttestorConfig};
+use crate::config::{Config, DatastoreConfig, NodeAttestorConfig};
 use crate::datastore::Datastore;
 use crate::datastore::memory::MemoryDatastore;
 use crate::datastore::sqlite::SqliteDatastore;
@@ -44,6 +43,7 @@ use crate::registry::Registry;
 
 mod anchors;
 mod data_dir;
+mod key_store;
 pub(crate) mod ledger;
 mod maintenance;
 mod signals;
@@ -193,18 +193,11 @@ async fn datastore(config: &DatastoreConfig) -> anyhow::Result<Arc<dyn Datastore
     })
 }
 
-fn key_store(config: &KeyStoreConfig) -> anyhow::Result<Arc<dyn KeyStore>> {
-    Ok(match config {
-        KeyStoreConfig::Directory(path) => Arc::new(DirectoryKeyStore::open(path)?),
-        KeyStoreConfig::Memory => Arc::new(MemoryKeyStore::default()),
-    })
-}
-
 async fn authorities(config: &Config, base: &Base, core: &Tasks) -> anyhow::Result<(Ca, OwnSvid)> {
     let ledger = RegistryLedger::new(base.registry.clone(), Arc::clone(&base.clock));
     let deps = rotation::Deps {
         ledger,
-        keys: key_store(&config.key_store)?,
+        keys: key_store::open(&config.key_store).await?,
         audit: Arc::clone(&base.audit),
         clock: Arc::clone(&base.clock),
     };
@@ -301,16 +294,17 @@ fn attestors(
     built.collect()
 }
 
-/// Reads the files that the configuration names and that have to be there before a start. What is
-/// wrong with them, each.
+/// Looks at what the configuration names and what has to be there before a start: files, and the
+/// token with the keys. What is wrong with them, each.
 #[must_use]
-pub fn check_files(config: &Config) -> Vec<anyhow::Error> {
+pub fn check_surroundings(config: &Config) -> Vec<anyhow::Error> {
     let bundles = |attestor: &NodeAttestorConfig| match attestor {
         NodeAttestorConfig::JoinToken => Vec::new(),
         NodeAttestorConfig::X509Pop(config) => config.ca_bundle_paths.clone(),
     };
     let bundles = config.node_attestors.iter().flat_map(bundles);
-    bundles.filter_map(|path| ca_bundles(&[path]).err()).collect()
+    let problems = bundles.filter_map(|path| ca_bundles(&[path]).err());
+    key_store::check(&config.key_store).err().into_iter().chain(problems).collect()
 }
 
 fn ca_bundles(paths: &[PathBuf]) -> anyhow::Result<Authorities> {

@@ -17,11 +17,13 @@ use crate::audit::{self, Durability};
 mod expand;
 pub mod flags;
 mod home;
+mod key_store;
 mod raw;
 mod survey;
 
 pub use expand::{ExpandError, expand};
 pub use home::default_data_dir;
+pub use key_store::{KeyStoreConfig, PinSource, Pkcs11Config};
 pub use survey::Survey;
 
 use self::flags::Flags;
@@ -111,15 +113,6 @@ pub struct PruneConfig {
     pub tofu_nodes: bool,
 }
 
-/// Where keys live.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum KeyStoreConfig {
-    /// In files of a directory.
-    Directory(PathBuf),
-    /// In memory, so that every start makes new authorities.
-    Memory,
-}
-
 /// Where records live.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DatastoreConfig {
@@ -207,7 +200,7 @@ impl Config {
     /// nothing beyond its own end, and is used until a sixth of its life is left.
     #[must_use]
     pub fn shortened_ttls(&self) -> Vec<(&'static str, Duration)> {
-        let longest = (self.ca.ttl / 6).min(Duration::from_secs(7 * 24 * 3_600));
+        let longest = Duration::from_secs((self.ca.ttl.as_secs() / 6).min(7 * 24 * 3_600));
         [
             ("default_x509_svid_ttl", self.ttl.x509_svid),
             ("default_jwt_svid_ttl", self.ttl.jwt_svid),

@@ -48,6 +48,8 @@ pub(crate) struct Deployment {
 pub(crate) struct Settings {
     /// Lines at the start of `server.toml`.
     pub(crate) server: &'static str,
+    /// What is in the environment of the server.
+    pub(crate) environment: &'static [(&'static str, &'static str)],
     /// Lines at the start of `agent.toml`.
     pub(crate) agent: &'static str,
     pub(crate) joins: Joins,
@@ -221,7 +223,9 @@ pub(crate) fn launch_server(dir: &Dir, settings: Settings, port: u16) -> Process
         join::of_server(settings.joins),
     );
     fs::write(&config, text).unwrap();
-    Process::start(command(&bin::server()).arg("run").arg("--config").arg(config))
+    let mut command = command(&bin::server());
+    command.envs(settings.environment.iter().copied());
+    Process::start(command.arg("run").arg("--config").arg(config))
 }
 
 fn start_agent(dir: &Dir, settings: Settings, port: u16) -> Process {

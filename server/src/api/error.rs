@@ -315,6 +315,7 @@ fn issue_code(error: &IssueError) -> Code {
     match error {
         IssueError::Refused(refusal) => refusal_code(refusal),
         IssueError::Unrecorded(_) => Code::Unavailable,
+        IssueError::Sign(error) if error.is_unavailable() => Code::Unavailable,
         IssueError::Sign(_) => Code::Internal,
     }
 }

@@ -179,8 +179,8 @@ async fn a_server_with_a_setting_that_cannot_work_says_which() {
     let error = Server::start(&broken, process()).await.unwrap_err();
     let error = format!("{error:#}");
     assert!(error.contains("ca_bundle_paths") && error.contains("no.pem"), "{error}");
-    assert_eq!(format!("{:#}", check_files(&broken).remove(0)), error);
-    assert!(check_files(&config(directory.path())).is_empty());
+    assert_eq!(format!("{:#}", check_surroundings(&broken).remove(0)), error);
+    assert!(check_surroundings(&config(directory.path())).is_empty());
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut taken_port = config(directory.path());

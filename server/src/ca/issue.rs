@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use steeple::clock::unix_seconds;
 use steeple::id::SpiffeId;
 use steeple::jwt::make::{Claims, MakeError as JwtMakeError};
-use steeple::keys::Pace;
+use steeple::keys::{Pace, SignError as KeyError};
 use steeple::x509::make::{MakeError, Unsigned};
 use steeple::x509::{Serial, X509Svid};
 use thiserror::Error;
@@ -60,6 +60,19 @@ pub enum SignError {
     /// The thread that signs ended.
     #[error("the thread that signs ended")]
     Panicked,
+}
+
+impl SignError {
+    /// Whether it may go well later: the key is out of reach.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::X509(MakeError::Sign(error)) | Self::Jwt(JwtMakeError::Sign(error)) => {
+                *error == KeyError::Unavailable
+            }
+            Self::X509(_) | Self::Jwt(_) | Self::Mismatch | Self::Panicked => false,
+        }
+    }
 }
 
 impl PreparedX509 {

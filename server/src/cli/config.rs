@@ -42,7 +42,7 @@ impl Check {
         let Survey { config, problems } = Config::survey(&self.flags);
         let mut problems: Vec<_> = problems.into_iter().map(anyhow::Error::from).collect();
         if let Some(config) = &config {
-            problems.extend(app::check_files(config));
+            problems.extend(app::check_surroundings(config));
         }
         for problem in &problems {
             output.note(&format!("{problem:#}"))?;

@@ -12,9 +12,10 @@ use steeple::keys::KeyAlgorithm;
 use steeple::telemetry::{Format, Level};
 use steeple::x509::Subject;
 
+use super::key_store::{self, KeyStore};
 use super::{
-    AuditConfig, CaConfig, DEFAULT_PORT, DEFAULT_TRUST_DOMAIN, DatastoreConfig, KeyStoreConfig,
-    LogConfig, MAX_SOCKET_PATH, MAX_TTL, MIN_CA_TTL, NodeAttestorConfig, PruneConfig, TtlConfig,
+    AuditConfig, CaConfig, DEFAULT_PORT, DEFAULT_TRUST_DOMAIN, DatastoreConfig, LogConfig,
+    MAX_SOCKET_PATH, MAX_TTL, MIN_CA_TTL, NodeAttestorConfig, PruneConfig, TtlConfig,
     X509PopConfig, default_data_dir, socket_in,
 };
 use crate::api::limits;
@@ -59,13 +60,6 @@ struct CaSubject {
     #[serde(default)]
     organization: Vec<String>,
     common_name: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum KeyStore {
-    Directory { path: Option<PathBuf> },
-    Memory {},
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,13 +115,13 @@ pub(super) struct Log {
 impl Config {
     pub(super) fn check(self) -> Result<super::Config, ConfigError> {
         let data_dir = self.data_dir()?;
+        let trust_domain = trust_domain(self.trust_domain.as_deref())?;
         let ca = self.ca()?;
         let ttl = self.ttl(ca.ttl)?;
         let prune = self.prune()?;
         let ratelimit = self.ratelimit.as_ref();
         let log = self.log.as_ref();
         Ok(super::Config {
-            trust_domain: trust_domain(self.trust_domain.as_deref())?,
             address: SocketAddr::new(
                 self.bind_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
                 self.bind_port.unwrap_or(DEFAULT_PORT),
@@ -138,14 +132,7 @@ impl Config {
             jwt_issuer: self.jwt_issuer.filter(|issuer| !issuer.is_empty()),
             disable_jwt_svids: self.disable_jwt_svids.unwrap_or(false),
             admin_ids: admin_ids(self.admin_ids.as_deref().unwrap_or_default())?,
-            key_store: match self.key_store {
-                None => KeyStoreConfig::Directory(data_dir.join("keys")),
-                Some(KeyStore::Directory { path }) => {
-                    let path = path.unwrap_or_else(|| "keys".into());
-                    KeyStoreConfig::Directory(data_dir.join(path))
-                }
-                Some(KeyStore::Memory {}) => KeyStoreConfig::Memory,
-            },
+            key_store: key_store::check(self.key_store, &data_dir, &trust_domain)?,
             datastore: match self.datastore {
                 None => DatastoreConfig::Sqlite(data_dir.join("datastore.sqlite")),
                 Some(Datastore::Sqlite { path }) => {
@@ -166,6 +153,7 @@ impl Config {
                 format: log.and_then(|log| log.format).unwrap_or_default(),
             },
             data_dir,
+            trust_domain,
         })
     }
 
@@ -354,6 +342,10 @@ fn audit(raw: Option<Audit>, data_dir: &Path) -> AuditConfig {
     }
 }
 
-fn invalid(key: &'static str, found: impl ToString, must_be: &'static str) -> ConfigError {
+pub(super) fn invalid(
+    key: &'static str,
+    found: impl ToString,
+    must_be: &'static str,
+) -> ConfigError {
     ConfigError::Invalid { key, found: found.to_string(), must_be }
 }

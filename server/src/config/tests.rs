@@ -1,5 +1,7 @@
 //! Files, and what is made of them.
 
+use steeple::keys::pkcs11::TokenName;
+
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../deploy/server.toml");
@@ -117,6 +119,53 @@ fn a_refusal_names_the_key_the_value_and_what_would_do() {
     check_error("trust_domian = 'x'", "unknown field `trust_domian`");
     let relative = parse("data_dir = 'd'").unwrap_err().to_string();
     assert_eq!(relative, "`data_dir` is d; it must be an absolute path");
+}
+
+#[test]
+fn a_token_is_named_with_where_its_pin_is() {
+    let pkcs11 = |rest: &str| {
+        parse(&format!("data_dir = '/d'\n[key_store]\ntype = 'pkcs11'\nmodule = '/m.so'\n{rest}"))
+            .map(|config| config.key_store)
+            .map_err(|error| error.to_string())
+    };
+    let expected = |token, pin, prefix: &str| {
+        let prefix = prefix.parse().unwrap();
+        Ok(KeyStoreConfig::Pkcs11(Pkcs11Config { module: "/m.so".into(), token, pin, prefix }))
+    };
+    let (label, slot) = (TokenName::Label("t".into()), TokenName::Slot(7));
+    let file = PinSource::File("/d/pin".into());
+    assert_eq!(pkcs11("token_label = 't'\npin_file = 'pin'"), expected(label, file, "example.org"));
+    let environment = PinSource::Environment("PIN".into());
+    assert_eq!(
+        pkcs11("slot = 7\npin_env = 'PIN'\nkey_prefix = 'a-1'"),
+        expected(slot, environment, "a-1")
+    );
+    let check = |rest: &str, expected: &str| {
+        let error = pkcs11(rest).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    };
+    let both = "it must be one of the two, and not both";
+    check("pin_file = 'p'", "`key_store.token_label` is not set, nor is `slot`");
+    check("token_label = 't'\nslot = 1\npin_file = 'p'", both);
+    check("slot = 1", "`key_store.pin_file` is not set, nor is `pin_env`");
+    check("slot = 1\npin_file = 'p'\npin_env = 'P'", both);
+    check("slot = 1\npin_env = 'P'\nkey_prefix = 'a/b'", "`key_store.key_prefix` is \"a/b\"");
+    check("slot = 1\npin_env = 'P'\npin = '1234'", "unknown field `pin`");
+    let error = parse("data_dir = '/d'\n[key_store]\ntype = 'pkcs11'\nmodule = 'm.so'\nslot = 1");
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("`key_store.module` is m.so"), "{error}");
+}
+
+/// What the example says of tokens, where it is text.
+#[test]
+fn the_example_of_a_token_works() {
+    let lines = EXAMPLE.lines().filter_map(|line| line.strip_prefix("#   "));
+    let lines = lines.skip_while(|line| *line != "[key_store]");
+    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let config = parse(&format!("data_dir = '/d'\n{text}")).unwrap();
+    let KeyStoreConfig::Pkcs11(token) = config.key_store else { panic!("{text}") };
+    assert_eq!(token.token, TokenName::Label("steeple".into()));
+    assert_eq!(token.prefix.as_str(), "example.org");
 }
 
 #[test]

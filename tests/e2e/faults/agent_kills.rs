@@ -23,6 +23,7 @@ const START: Duration = Duration::from_millis(80);
 
 /// It is time to renew the agent's SVID in one life of a few.
 const SETTINGS: Settings = Settings {
+    environment: &[],
     server: "agent_ttl = \"6s\"\nratelimit = { attestation = false, signing = false }\n",
     agent: "",
     joins: Joins::ByToken,

@@ -44,6 +44,7 @@ const TICK: Duration = Duration::from_millis(2);
 
 /// Authorities rotate in the course of it, and no limit keeps anybody waiting.
 const SETTINGS: Settings = Settings {
+    environment: &[],
     server: "ca_ttl = \"30s\"\nratelimit = { signing = false }\n",
     agent: "",
     joins: Joins::ByToken,

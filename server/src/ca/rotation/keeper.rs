@@ -82,7 +82,7 @@ impl<L: Ledger> Keeper<L> {
         let signer = self.deps.keys.generate(&key_id(kind, slot), self.algorithm(kind)).await?;
         let place = Place { slot, now: self.seconds() };
         let Made { record, changes } = match kind {
-            Kind::X509Ca => making::ca(&self.config, place, &*signer).await?,
+            Kind::X509Ca => making::ca(&self.config, place, &signer).await?,
             Kind::JwtKey => making::key(&self.config, place, &*signer)?,
         };
         let (authority_id, not_after) = (record.authority_id.clone(), record.not_after);

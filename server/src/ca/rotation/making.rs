@@ -1,17 +1,19 @@
 //! Makes authorities: the one place where a CA gets its certificate and a JWT key its name.
 
+use std::sync::Arc;
+
 use rustls::pki_types::CertificateDer;
 use steeple::bundle::JwtAuthority;
 use steeple::clock::{from_unix_seconds, unix_seconds};
-use steeple::keys::Signer;
-use steeple::x509::make::{CaRequest, IssuerError, Validity, self_signed_ca};
+use steeple::keys::{SignError, Signer};
+use steeple::x509::make::{CaRequest, IssuerError, MakeError, Validity, self_signed_ca};
 use steeple::x509::{Certificate, Chain, ChainError};
 
 use super::{Config, RotationError};
-use crate::ca::BundleChange;
 use crate::ca::authorities::AuthorityId;
 use crate::ca::journal::Record;
 use crate::ca::slots::{Kind, Slot, Status};
+use crate::ca::{BundleChange, issue};
 
 /// Where and when an authority is made.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +46,9 @@ struct Signed {
 pub(super) async fn ca(
     config: &Config,
     place: Place,
-    signer: &dyn Signer,
+    signer: &Arc<dyn Signer>,
 ) -> Result<Made, RotationError> {
-    let Signed { chain, roots, upstream_authority_id } = signed(config, place.now, signer)?;
+    let Signed { chain, roots, upstream_authority_id } = signed(config, place.now, signer).await?;
     let certificate = Certificate::parse(chain.leaf()).map_err(ChainError::from)?;
     let authority_id = certificate.subject_key_id_hex().ok_or(IssuerError::KeyId)?;
     let above = chain.certificates().iter().skip(1);
@@ -67,13 +69,20 @@ pub(super) async fn ca(
 }
 
 /// Has a CA signed: by itself.
-fn signed(config: &Config, now: i64, signer: &dyn Signer) -> Result<Signed, RotationError> {
-    let request = CaRequest {
-        trust_domain: &config.trust_domain,
-        subject: &config.ca_subject,
-        validity: Validity::new(from_unix_seconds(now), config.lifetime),
+async fn signed(
+    config: &Config,
+    now: i64,
+    signer: &Arc<dyn Signer>,
+) -> Result<Signed, RotationError> {
+    let (trust_domain, subject) = (config.trust_domain.clone(), config.ca_subject.clone());
+    let validity = Validity::new(from_unix_seconds(now), config.lifetime);
+    let key = Arc::clone(signer);
+    let sign = move || {
+        let request = CaRequest { trust_domain: &trust_domain, subject: &subject, validity };
+        self_signed_ca(&request, &*key)
     };
-    let chain = self_signed_ca(&request, signer)?;
+    let signed = issue::aside(signer.pace(), 1, sign).await;
+    let chain = signed.map_err(|_panicked| MakeError::from(SignError::Failed))??;
     let roots = chain.certificates().to_vec();
     Ok(Signed { chain, roots, upstream_authority_id: None })
 }
