@@ -14,6 +14,7 @@ use steeple::id::{SpiffeId, TrustDomain};
 use thiserror::Error;
 
 pub use self::record::{JoinToken, NewSerial, Node, TokenHash};
+use crate::federation::Relationship;
 
 mod document;
 pub mod memory;
@@ -35,6 +36,8 @@ pub struct Stored {
     pub nodes: Vec<Arc<Node>>,
     /// Trust bundles, the server's own included.
     pub bundles: Vec<Arc<Bundle>>,
+    /// Relationships with other trust domains.
+    pub relationships: Vec<Arc<Relationship>>,
     /// Join tokens that were not used yet.
     pub join_tokens: Vec<JoinToken>,
     /// The journal of the authorities, as they wrote it.
@@ -57,6 +60,10 @@ pub enum Change {
     PutBundle(Arc<Bundle>),
     /// The bundle of a trust domain is gone.
     DeleteBundle(TrustDomain),
+    /// The relationship with a trust domain is now this.
+    PutRelationship(Arc<Relationship>),
+    /// There is no relationship with a trust domain any more.
+    DeleteRelationship(TrustDomain),
     /// A join token may be used.
     PutJoinToken(JoinToken),
     /// A join token was used or has expired.

@@ -9,5 +9,6 @@ pub mod cli;
 pub mod config;
 pub mod datastore;
 pub mod entries;
+pub mod federation;
 pub mod node_attest;
 pub mod registry;

@@ -30,6 +30,7 @@ pub mod entries;
 pub mod housekeeping;
 pub mod list;
 pub mod nodes;
+pub mod relationships;
 mod state;
 pub mod tokens;
 pub mod writer;

@@ -13,6 +13,7 @@ use steeple::selector::SelectorSet;
 use thiserror::Error;
 
 use super::{Change, JoinToken, Node, TokenHash};
+use crate::federation::{Profile, Relationship};
 
 pub(super) mod reader;
 
@@ -23,6 +24,7 @@ pub(super) enum Table {
     Entries,
     Nodes,
     Bundles,
+    Relationships,
     JoinTokens,
     Journals,
 }
@@ -132,6 +134,20 @@ struct JwtDocument {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+struct RelationshipDocument {
+    endpoint_url: String,
+    profile: ProfileDocument,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+enum ProfileDocument {
+    HttpsWeb {},
+    HttpsSpiffe { endpoint_id: SpiffeId },
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 struct JoinTokenDocument {
     expires_at: i64,
     agent_id: Option<SpiffeId>,
@@ -160,6 +176,12 @@ impl Row {
                 put(Table::Bundles, bundle.trust_domain.as_str(), write_bundle(bundle))
             }
             Change::DeleteBundle(name) => delete(Table::Bundles, name.as_str()),
+            Change::PutRelationship(relationship) => put(
+                Table::Relationships,
+                relationship.trust_domain.as_str(),
+                write_relationship(relationship),
+            ),
+            Change::DeleteRelationship(name) => delete(Table::Relationships, name.as_str()),
             Change::PutJoinToken(token) => {
                 put(Table::JoinTokens, &hex(&token.hash), write_token(token))
             }
@@ -231,6 +253,17 @@ fn write_bundle(bundle: &Bundle) -> serde_json::Result<String> {
         x509_authorities: x509.collect(),
         jwt_authorities: jwt.collect(),
     })
+}
+
+fn write_relationship(relationship: &Relationship) -> serde_json::Result<String> {
+    let profile = match &relationship.profile {
+        Profile::HttpsWeb => ProfileDocument::HttpsWeb {},
+        Profile::HttpsSpiffe { endpoint_id } => {
+            ProfileDocument::HttpsSpiffe { endpoint_id: endpoint_id.clone() }
+        }
+    };
+    let endpoint_url = relationship.endpoint_url.as_str().to_owned();
+    serde_json::to_string(&RelationshipDocument { endpoint_url, profile })
 }
 
 fn write_token(token: &JoinToken) -> serde_json::Result<String> {

@@ -11,6 +11,7 @@ use steeple::id::{SpiffeId, TrustDomain};
 use super::{
     Change, Commit, Datastore, DatastoreError, JoinToken, Node, Revision, Stored, TokenHash,
 };
+use crate::federation::Relationship;
 
 /// How many commits the log of changes holds.
 const LOG_LENGTH: usize = 1_000;
@@ -27,6 +28,7 @@ struct State {
     entries: BTreeMap<EntryId, Arc<Entry>>,
     nodes: BTreeMap<SpiffeId, Arc<Node>>,
     bundles: BTreeMap<TrustDomain, Arc<Bundle>>,
+    relationships: BTreeMap<TrustDomain, Arc<Relationship>>,
     join_tokens: BTreeMap<TokenHash, JoinToken>,
     journal: Option<Arc<[u8]>>,
     log: VecDeque<Commit>,
@@ -101,6 +103,12 @@ impl State {
             Change::DeleteBundle(trust_domain) => {
                 self.bundles.remove(&trust_domain);
             }
+            Change::PutRelationship(relationship) => {
+                self.relationships.insert(relationship.trust_domain.clone(), relationship);
+            }
+            Change::DeleteRelationship(trust_domain) => {
+                self.relationships.remove(&trust_domain);
+            }
             Change::PutJoinToken(token) => {
                 self.join_tokens.insert(token.hash, token);
             }
@@ -117,6 +125,7 @@ impl State {
             entries: self.entries.values().cloned().collect(),
             nodes: self.nodes.values().cloned().collect(),
             bundles: self.bundles.values().cloned().collect(),
+            relationships: self.relationships.values().cloned().collect(),
             join_tokens: self.join_tokens.values().cloned().collect(),
             journal: self.journal.clone(),
         }

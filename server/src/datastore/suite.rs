@@ -14,6 +14,7 @@ use super::{
     Change, Commit, Datastore, DatastoreError, JoinToken, NewSerial, Node, Revision, Stored,
     TokenHash,
 };
+use crate::federation::{EndpointUrl, Profile, Relationship};
 
 /// Stores of one kind.
 pub(super) trait Fixture {
@@ -60,6 +61,8 @@ pub(super) async fn every_kind_of_change_is_stored_and_taken_back(fixture: &impl
         Change::PutNode(node("/spire/agent/a", None)),
         Change::PutBundle(bundle("td", 7)),
         Change::PutBundle(Arc::new(Bundle::empty(td("other")))),
+        Change::PutRelationship(relationship("b.td", Some("/endpoint"))),
+        Change::PutRelationship(relationship("a.td", None)),
         Change::PutJoinToken(token("t1", None)),
         Change::PutJoinToken(token("t2", Some("/node"))),
         Change::PutJournal(Arc::from(&b"journal\0\xff"[..])),
@@ -70,6 +73,7 @@ pub(super) async fn every_kind_of_change_is_stored_and_taken_back(fixture: &impl
         entries: vec![plain_entry(1, 0), full_entry(2)],
         nodes: vec![node("/spire/agent/a", None), node("/spire/agent/b", Some("b1"))],
         bundles: vec![Arc::new(Bundle::empty(td("other"))), bundle("td", 7)],
+        relationships: vec![relationship("a.td", None), relationship("b.td", Some("/endpoint"))],
         join_tokens: vec![token("t1", None), token("t2", Some("/node"))],
         journal: Some(Arc::from(&b"journal\0\xff"[..])),
     };
@@ -82,6 +86,7 @@ pub(super) async fn every_kind_of_change_is_stored_and_taken_back(fixture: &impl
         Change::PutEntry(plain_entry(2, 1)),
         Change::PutNode(node("/spire/agent/a", Some("a2"))),
         Change::PutBundle(bundle("td", 8)),
+        Change::PutRelationship(relationship("a.td", Some("/other"))),
         Change::PutJoinToken(token("t1", Some("/node"))),
         Change::PutJournal(Arc::from(&b""[..])),
     ];
@@ -90,10 +95,18 @@ pub(super) async fn every_kind_of_change_is_stored_and_taken_back(fixture: &impl
     assert_eq!(found.entries, [plain_entry(1, 0), plain_entry(2, 1)]);
     assert_eq!(found.nodes[0], node("/spire/agent/a", Some("a2")));
     assert_eq!(found.bundles[1], bundle("td", 8));
+    assert_eq!(found.relationships[0], relationship("a.td", Some("/other")));
     assert!(found.join_tokens.contains(&token("t1", Some("/node"))));
     assert_eq!(found.journal.as_deref(), Some(&b""[..]));
 
-    let delete = [
+    assert_eq!(store.commit(Revision(2), &every_deletion()).await.unwrap(), Revision(3));
+    let store = fixture.reopen(store).await;
+    let left = Stored { revision: Revision(3), journal: found.journal, ..Stored::default() };
+    assert_eq!(store.load().await.unwrap(), left);
+}
+
+fn every_deletion() -> Vec<Change> {
+    vec![
         Change::DeleteEntry(entry_id(1)),
         Change::DeleteEntry(entry_id(2)),
         Change::DeleteEntry(entry_id(3)),
@@ -101,13 +114,11 @@ pub(super) async fn every_kind_of_change_is_stored_and_taken_back(fixture: &impl
         Change::DeleteNode(id("/spire/agent/b")),
         Change::DeleteBundle(td("td")),
         Change::DeleteBundle(td("other")),
+        Change::DeleteRelationship(td("a.td")),
+        Change::DeleteRelationship(td("b.td")),
         Change::DeleteJoinToken(TokenHash::of("t1")),
         Change::DeleteJoinToken(TokenHash::of("t2")),
-    ];
-    assert_eq!(store.commit(Revision(2), &delete).await.unwrap(), Revision(3));
-    let store = fixture.reopen(store).await;
-    let left = Stored { revision: Revision(3), journal: found.journal, ..Stored::default() };
-    assert_eq!(store.load().await.unwrap(), left);
+    ]
 }
 
 pub(super) async fn changes_of_one_commit_apply_in_order(fixture: &impl Fixture) {
@@ -147,6 +158,7 @@ pub(super) async fn the_log_tells_what_was_committed_until_it_is_pruned(fixture:
         Change::PutEntry(full_entry(1)),
         Change::PutNode(node("/spire/agent/a", Some("1"))),
         Change::PutBundle(bundle("td", 1)),
+        Change::PutRelationship(relationship("a.td", Some("/endpoint"))),
         Change::PutJoinToken(token("t", None)),
         Change::PutJournal(Arc::from(&b"j"[..])),
     ];
@@ -154,6 +166,7 @@ pub(super) async fn the_log_tells_what_was_committed_until_it_is_pruned(fixture:
         Change::DeleteEntry(entry_id(1)),
         Change::DeleteNode(id("/spire/agent/a")),
         Change::DeleteBundle(td("td")),
+        Change::DeleteRelationship(td("a.td")),
         Change::DeleteJoinToken(TokenHash::of("t")),
     ];
     store.commit(Revision(0), &first).await.unwrap();
@@ -258,8 +271,10 @@ impl Random {
             8 => Change::PutBundle(bundle(name, u64::from(self.below(9)))),
             9 => Change::DeleteBundle(td(name)),
             10 => Change::PutJoinToken(token(&path, None)),
-            _ => match self.below(2) {
+            _ => match self.below(4) {
                 0 => Change::DeleteJoinToken(TokenHash::of(&path)),
+                1 => Change::PutRelationship(relationship(name, (n > 30).then_some("/e"))),
+                2 => Change::DeleteRelationship(td(name)),
                 _ => Change::PutJournal(path.as_bytes().into()),
             },
         }
@@ -355,6 +370,15 @@ fn bundle(name: &str, sequence: u64) -> Arc<Bundle> {
         refresh_hint: Some(Duration::from_secs(300)),
         sequence,
     })
+}
+
+fn relationship(name: &str, endpoint: Option<&str>) -> Arc<Relationship> {
+    let endpoint_url = EndpointUrl::new(&format!("https://{name}:8443/bundle?a=b")).unwrap();
+    let profile = match endpoint {
+        None => Profile::HttpsWeb,
+        Some(path) => Profile::HttpsSpiffe { endpoint_id: id(path) },
+    };
+    Arc::new(Relationship { trust_domain: td(name), endpoint_url, profile })
 }
 
 fn token(text: &str, agent_id: Option<&str>) -> JoinToken {

@@ -201,7 +201,7 @@ impl Authorities {
     }
 }
 
-fn write(
+pub(super) fn write(
     draft: &mut Draft<'_>,
     own: &TrustDomain,
     item: &BundleWrite,

@@ -11,6 +11,7 @@ use steeple::id::{SpiffeId, TrustDomain};
 use super::state::State;
 use crate::datastore::{Change, JoinToken, Node, TokenHash};
 use crate::entries::index::EntryIndex;
+use crate::federation::Relationship;
 
 /// A state on which writes are decided one after the other. Reads see what was decided before.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(super) struct Draft<'a> {
     gone: BTreeSet<EntryId>,
     nodes: BTreeMap<SpiffeId, Option<Arc<Node>>>,
     bundles: BTreeMap<TrustDomain, Option<Arc<Bundle>>>,
+    relationships: BTreeMap<TrustDomain, Option<Arc<Relationship>>>,
     join_tokens: BTreeMap<TokenHash, Option<JoinToken>>,
     journal: Option<Arc<[u8]>>,
 }
@@ -34,6 +36,7 @@ impl<'a> Draft<'a> {
             gone: BTreeSet::new(),
             nodes: BTreeMap::new(),
             bundles: BTreeMap::new(),
+            relationships: BTreeMap::new(),
             join_tokens: BTreeMap::new(),
             journal: None,
         }
@@ -73,6 +76,17 @@ impl<'a> Draft<'a> {
         self.bundles.insert(trust_domain.clone(), None);
     }
 
+    pub(super) fn put_relationship(&mut self, relationship: Relationship) -> Arc<Relationship> {
+        let relationship = Arc::new(relationship);
+        let name = relationship.trust_domain.clone();
+        self.relationships.insert(name, Some(Arc::clone(&relationship)));
+        relationship
+    }
+
+    pub(super) fn delete_relationship(&mut self, trust_domain: &TrustDomain) {
+        self.relationships.insert(trust_domain.clone(), None);
+    }
+
     pub(super) fn put_join_token(&mut self, token: JoinToken) {
         self.join_tokens.insert(token.hash, Some(token));
     }
@@ -91,6 +105,7 @@ impl<'a> Draft<'a> {
             + self.gone.len()
             + self.nodes.len()
             + self.bundles.len()
+            + self.relationships.len()
             + self.join_tokens.len()
     }
 
@@ -145,6 +160,13 @@ impl<'a> Draft<'a> {
         }
     }
 
+    pub(super) fn relationship(&self, trust_domain: &TrustDomain) -> Option<&Arc<Relationship>> {
+        match self.relationships.get(trust_domain) {
+            Some(decided) => decided.as_ref(),
+            None => self.state.relationships.get(trust_domain),
+        }
+    }
+
     pub(super) fn join_token(&self, hash: &TokenHash) -> Option<&JoinToken> {
         match self.join_tokens.get(hash) {
             Some(decided) => decided.as_ref(),
@@ -164,22 +186,12 @@ impl<'a> Draft<'a> {
         let deleted = self.gone.into_iter().filter(|id| self.put.get(id).is_none());
         changes.extend(deleted.map(Change::DeleteEntry));
         changes.extend(self.put.iter().cloned().map(Change::PutEntry));
-        for (id, node) in self.nodes {
-            match node {
-                Some(node) => changes.push(Change::PutNode(node)),
-                None if self.state.nodes.contains_key(&id) => changes.push(Change::DeleteNode(id)),
-                None => {}
-            }
-        }
-        for (id, bundle) in self.bundles {
-            match bundle {
-                Some(bundle) => changes.push(Change::PutBundle(bundle)),
-                None if self.state.bundles.contains_key(&id) => {
-                    changes.push(Change::DeleteBundle(id));
-                }
-                None => {}
-            }
-        }
+        let known = &self.state.nodes;
+        changes.extend(settled(self.nodes, known, Change::PutNode, Change::DeleteNode));
+        let known = &self.state.bundles;
+        changes.extend(settled(self.bundles, known, Change::PutBundle, Change::DeleteBundle));
+        let (known, put) = (&self.state.relationships, Change::PutRelationship);
+        changes.extend(settled(self.relationships, known, put, Change::DeleteRelationship));
         for (hash, token) in self.join_tokens {
             match token {
                 Some(token) => changes.push(Change::PutJoinToken(token)),
@@ -196,4 +208,17 @@ impl<'a> Draft<'a> {
     fn is_left(&self, entry: &Entry) -> bool {
         self.gone.is_empty() || !self.gone.contains(&entry.id)
     }
+}
+
+/// The changes that lead from what is `known` to what was decided.
+fn settled<K: Ord, V>(
+    decided: BTreeMap<K, Option<V>>,
+    known: &BTreeMap<K, V>,
+    put: fn(V) -> Change,
+    delete: fn(K) -> Change,
+) -> impl Iterator<Item = Change> {
+    decided.into_iter().filter_map(move |(key, value)| match value {
+        Some(value) => Some(put(value)),
+        None => known.contains_key(&key).then(|| delete(key)),
+    })
 }

@@ -16,6 +16,7 @@ use super::nodes::NodeFilter;
 use crate::datastore::Node;
 use crate::entries::filter::EntryFilter;
 use crate::entries::index::EntryIndex;
+use crate::federation::Relationship;
 
 /// The most items of one page. Whoever asks for more gets these and a token for the rest.
 pub const MAX_PAGE: usize = 5_000;
@@ -55,6 +56,7 @@ enum Kind {
     Entries,
     Nodes,
     Bundles,
+    Relationships,
 }
 
 impl PageRequest {
@@ -104,6 +106,7 @@ impl Kind {
             Self::Entries => "e:",
             Self::Nodes => "n:",
             Self::Bundles => "b:",
+            Self::Relationships => "r:",
         }
     }
 }
@@ -148,6 +151,16 @@ pub(super) fn federated_bundles(
     let after = page.start(Kind::Bundles, |name| TrustDomain::parse(name).ok())?;
     let foreign = following(bundles, after.as_ref()).filter(|bundle| bundle.trust_domain != *own);
     Ok(page.fill(Kind::Bundles, foreign, |bundle| bundle.trust_domain.as_str()))
+}
+
+/// A page of the relationships.
+pub(super) fn relationships(
+    relationships: &BTreeMap<TrustDomain, Arc<Relationship>>,
+    page: &PageRequest,
+) -> Result<Page<Arc<Relationship>>, PageError> {
+    let after = page.start(Kind::Relationships, |name| TrustDomain::parse(name).ok())?;
+    let following = following(relationships, after.as_ref());
+    Ok(page.fill(Kind::Relationships, following, |one| one.trust_domain.as_str()))
 }
 
 /// A superset of the entries that the filter admits, by the index that knows most.

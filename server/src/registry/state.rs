@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use steeple::bundle::{Bundle, Bundles};
 use steeple::entry::EntryId;
-use steeple::id::SpiffeId;
+use steeple::id::{SpiffeId, TrustDomain};
 use steeple::selector::SelectorSet;
 
 use crate::datastore::{Change, JoinToken, Node, Revision, Stored, TokenHash};
 use crate::entries::authorized;
 use crate::entries::index::EntryIndex;
+use crate::federation::Relationship;
 
 /// How many changes to the children of an ID are remembered.
 const RECENT: usize = 4_096;
@@ -22,6 +23,7 @@ pub(super) struct State {
     pub(super) entries: EntryIndex,
     pub(super) nodes: BTreeMap<SpiffeId, Arc<Node>>,
     pub(super) bundles: Bundles,
+    pub(super) relationships: BTreeMap<TrustDomain, Arc<Relationship>>,
     pub(super) join_tokens: HashMap<TokenHash, JoinToken>,
     pub(super) journal: Option<Arc<[u8]>>,
     /// The last revision that changed an entry.
@@ -45,6 +47,8 @@ impl State {
         state.nodes = stored.nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
         let bundles = stored.bundles.into_iter();
         state.bundles = bundles.map(|bundle| (bundle.trust_domain.clone(), bundle)).collect();
+        let relationships = stored.relationships.into_iter();
+        state.relationships = relationships.map(|one| (one.trust_domain.clone(), one)).collect();
         let tokens = stored.join_tokens.into_iter();
         state.join_tokens = tokens.map(|token| (token.hash, token)).collect();
         state.journal = stored.journal;
@@ -101,6 +105,12 @@ impl State {
             Change::DeleteBundle(trust_domain) => {
                 self.bundles.remove(&trust_domain);
             }
+            Change::PutRelationship(relationship) => {
+                self.relationships.insert(relationship.trust_domain.clone(), relationship);
+            }
+            Change::DeleteRelationship(trust_domain) => {
+                self.relationships.remove(&trust_domain);
+            }
             Change::PutJoinToken(token) => {
                 self.join_tokens.insert(token.hash, token);
             }
@@ -132,7 +142,7 @@ impl State {
     }
 
     /// The bundle of a trust domain, or an empty one.
-    pub(super) fn bundle_or_empty(&self, trust_domain: &steeple::id::TrustDomain) -> Arc<Bundle> {
+    pub(super) fn bundle_or_empty(&self, trust_domain: &TrustDomain) -> Arc<Bundle> {
         let known = self.bundles.get(trust_domain).cloned();
         known.unwrap_or_else(|| Arc::new(Bundle::empty(trust_domain.clone())))
     }

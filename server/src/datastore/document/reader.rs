@@ -14,10 +14,11 @@ use steeple::id::{SpiffeId, TrustDomain};
 use steeple::selector::{Selector, SelectorSet};
 
 use super::{
-    BundleDocument, EntryDocument, JoinTokenDocument, JournalDocument, NodeDocument, Row, RowError,
-    Table, Text,
+    BundleDocument, EntryDocument, JoinTokenDocument, JournalDocument, NodeDocument,
+    ProfileDocument, RelationshipDocument, Row, RowError, Table, Text,
 };
 use crate::datastore::{Change, JoinToken, NewSerial, Node, TokenHash};
+use crate::federation::{EndpointUrl, Profile, Relationship};
 
 /// How many things of a kind a reader remembers.
 const RECENT: u64 = 1_024;
@@ -66,6 +67,8 @@ impl Reader {
             Table::Bundles => {
                 read_bundle(key, document).map(|bundle| Change::PutBundle(Arc::new(bundle)))
             }
+            Table::Relationships => read_relationship(key, document)
+                .map(|relationship| Change::PutRelationship(Arc::new(relationship))),
             Table::JoinTokens => read_token(key, document).map(Change::PutJoinToken),
             Table::Journals => read_journal(document).map(Change::PutJournal),
         };
@@ -146,6 +149,7 @@ fn deletion(table: Table, key: &str) -> Result<Change, String> {
         Table::Entries => Change::DeleteEntry(parsed(key)?),
         Table::Nodes => Change::DeleteNode(parsed(key)?),
         Table::Bundles => Change::DeleteBundle(parsed(key)?),
+        Table::Relationships => Change::DeleteRelationship(parsed(key)?),
         Table::JoinTokens => Change::DeleteJoinToken(unhex(key)?),
         Table::Journals => return Err("a journal is never deleted".into()),
     })
@@ -171,6 +175,18 @@ fn read_bundle(key: &str, document: &str) -> Result<Bundle, String> {
         jwt_authorities: jwt.collect::<Result<_, String>>()?,
         refresh_hint: document.refresh_hint.map(Duration::from_secs),
         sequence: document.sequence,
+    })
+}
+
+fn read_relationship(key: &str, document: &str) -> Result<Relationship, String> {
+    let document: RelationshipDocument = serde_json::from_str(document).map_err(shown)?;
+    Ok(Relationship {
+        trust_domain: parsed(key)?,
+        endpoint_url: EndpointUrl::new(&document.endpoint_url).map_err(shown)?,
+        profile: match document.profile {
+            ProfileDocument::HttpsWeb {} => Profile::HttpsWeb,
+            ProfileDocument::HttpsSpiffe { endpoint_id } => Profile::HttpsSpiffe { endpoint_id },
+        },
     })
 }
 

@@ -13,7 +13,10 @@ use crate::datastore::DatastoreError;
 const APPLICATION: i64 = 1_400_139_884;
 
 /// The steps from nothing to the present schema. One that was released is never changed.
-const STEPS: &[(i64, &str, &str)] = &[(1, "initial", include_str!("0001_initial.sql"))];
+const STEPS: &[(i64, &str, &str)] = &[
+    (1, "initial", include_str!("0001_initial.sql")),
+    (2, "relationships", include_str!("0002_relationships.sql")),
+];
 
 /// Checks whose database it is and of which version, that it can be written, and makes the steps
 /// that it lacks.

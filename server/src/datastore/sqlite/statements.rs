@@ -123,13 +123,20 @@ pub(super) async fn commits_after(
 pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Stored, Failure> {
     let mut reader = Reader::new();
     let mut stored = Stored { revision: revision(connection).await?, ..Stored::default() };
-    for table in [Table::Entries, Table::Nodes, Table::Bundles, Table::JoinTokens, Table::Journals]
-    {
+    for table in [
+        Table::Entries,
+        Table::Nodes,
+        Table::Bundles,
+        Table::Relationships,
+        Table::JoinTokens,
+        Table::Journals,
+    ] {
         load_table(connection, table, &mut reader, &mut stored).await?;
     }
     stored.entries.sort_by(|a, b| a.id.cmp(&b.id));
     stored.nodes.sort_by(|a, b| a.id.cmp(&b.id));
     stored.bundles.sort_by(|a, b| a.trust_domain.cmp(&b.trust_domain));
+    stored.relationships.sort_by(|a, b| a.trust_domain.cmp(&b.trust_domain));
     stored.join_tokens.sort_by_key(|token| token.hash);
     Ok(stored)
 }
@@ -147,11 +154,13 @@ async fn load_table(
             Change::PutEntry(entry) => stored.entries.push(entry),
             Change::PutNode(node) => stored.nodes.push(node),
             Change::PutBundle(bundle) => stored.bundles.push(bundle),
+            Change::PutRelationship(relationship) => stored.relationships.push(relationship),
             Change::PutJoinToken(token) => stored.join_tokens.push(token),
             Change::PutJournal(journal) => stored.journal = Some(journal),
             Change::DeleteEntry(_)
             | Change::DeleteNode(_)
             | Change::DeleteBundle(_)
+            | Change::DeleteRelationship(_)
             | Change::DeleteJoinToken(_) => {}
         }
     }
@@ -176,6 +185,7 @@ fn name(table: Table) -> &'static str {
         Table::Entries => "entries",
         Table::Nodes => "nodes",
         Table::Bundles => "bundles",
+        Table::Relationships => "relationships",
         Table::JoinTokens => "join_tokens",
         Table::Journals => "journals",
     }
