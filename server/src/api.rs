@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steeple::clock::Clock;
-use steeple::convert::selectors_from_proto;
+use steeple::convert::{selectors_from_proto, trust_domain_from_proto};
+use steeple::id::TrustDomain;
 use steeple::selector::SelectorSet;
 use steeple::tasks::Tasks;
 use steeple::telemetry::LogLevel;
@@ -15,6 +16,7 @@ use steeple_proto::spire::api::server::debug::v1::debug_server::DebugServer;
 use steeple_proto::spire::api::server::entry::v1::entry_server::EntryServer;
 use steeple_proto::spire::api::server::logger::v1::logger_server::LoggerServer;
 use steeple_proto::spire::api::server::svid::v1::svid_server::SvidServer;
+use steeple_proto::spire::api::server::trustdomain::v1::trust_domain_server::TrustDomainServer;
 use steeple_proto::spire::api::types;
 use steeple_proto::spire::api::types::selector_match::MatchBehavior;
 use tokio::sync::watch;
@@ -39,6 +41,7 @@ use crate::node_attest::NodeAttestor;
 use crate::registry::Registry;
 
 mod agent;
+mod authorities;
 mod bundle;
 pub mod caller;
 pub mod connection;
@@ -54,6 +57,7 @@ pub mod listener;
 mod logger;
 pub mod socket;
 mod svid;
+mod trust_domain;
 
 /// What the handlers work with.
 #[derive(Debug)]
@@ -94,7 +98,8 @@ pub fn routes(deps: &Arc<Deps>, reach: Reach) -> Routes {
         .add_service(AgentServer::new(agent::AgentService(Arc::clone(deps))))
         .add_service(BundleServer::new(bundle::BundleService(Arc::clone(deps))))
         .add_service(EntryServer::new(entry::EntryService(Arc::clone(deps))))
-        .add_service(SvidServer::new(svid::SvidService(Arc::clone(deps))));
+        .add_service(SvidServer::new(svid::SvidService(Arc::clone(deps))))
+        .add_service(TrustDomainServer::new(trust_domain::TrustDomainService(Arc::clone(deps))));
     match reach {
         Reach::Everywhere => {}
         Reach::AdminSocket => {
@@ -126,6 +131,18 @@ impl Deps {
         let event = Event::CallRefused { method, why: format!("{reason:?}") };
         self.record_done(&admitted.for_audit(), [event]).await;
         Err(ApiError::Denied { method, reason: Some(reason) })
+    }
+
+    /// The trust domain in `name`, if it is not the server's own.
+    fn foreign(&self, name: &str) -> Result<TrustDomain, ApiError> {
+        let trust_domain = trust_domain_from_proto(name, "trust_domain")?;
+        if trust_domain == *self.registry.trust_domain() {
+            return Err(ApiError::Invalid {
+                field: "trust_domain",
+                expected: "not the server's own trust domain, which is not federated with itself",
+            });
+        }
+        Ok(trust_domain)
     }
 
     /// Lets nobody be given anything more while it cannot be recorded. What takes something away

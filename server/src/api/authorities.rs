@@ -7,7 +7,7 @@ use steeple::x509::Certificate;
 use crate::api::error::ApiError;
 
 /// Refuses a bundle with an authority that nobody could use: it would look like trust and be none.
-pub(super) fn authorities(bundle: &Bundle) -> Result<(), ApiError> {
+pub(super) fn check(bundle: &Bundle) -> Result<(), ApiError> {
     let is_ca = |der: &[u8]| Certificate::parse(der).is_ok_and(|certificate| certificate.is_ca());
     if !bundle.x509_authorities.iter().all(|authority| is_ca(&authority.certificate)) {
         let expected = "each has to be the certificate of a CA in DER";

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use steeple::bundle::Bundle;
-use steeple::convert::{bundle_from_proto, bundle_to_proto, trust_domain_from_proto};
+use steeple::convert::{bundle_from_proto, bundle_to_proto};
 use steeple::id::TrustDomain;
 use steeple_proto::spire::api::server::bundle::v1 as pb;
 use steeple_proto::spire::api::server::bundle::v1::batch_delete_federated_bundle_request::Mode;
@@ -11,13 +11,12 @@ use steeple_proto::spire::api::server::bundle::v1::bundle_server;
 use steeple_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
-use super::Deps;
 use super::error::{ApiError, item_status};
+use super::{Deps, authorities};
 use crate::audit::event::{BundleFacts, Event};
 use crate::registry::bundles::{BundleWrite, DeleteMode, OwnBundleChange};
 use crate::registry::list::PageRequest;
 
-mod check;
 mod publish;
 
 /// Answers the RPCs.
@@ -27,23 +26,11 @@ pub(super) struct BundleService(pub(super) Arc<Deps>);
 type Written = Vec<Result<Arc<Bundle>, ApiError>>;
 
 impl BundleService {
-    /// The trust domain in `name`, if it is not the server's own.
-    fn foreign(&self, name: &str) -> Result<TrustDomain, ApiError> {
-        let trust_domain = trust_domain_from_proto(name, "trust_domain")?;
-        if trust_domain == *self.0.registry.trust_domain() {
-            return Err(ApiError::Invalid {
-                field: "trust_domain",
-                expected: "not the server's own trust domain, which is not federated with itself",
-            });
-        }
-        Ok(trust_domain)
-    }
-
     /// A bundle that somebody sent, if it is fit to be stored.
     fn read(&self, bundle: &types::Bundle) -> Result<Bundle, ApiError> {
-        self.foreign(&bundle.trust_domain)?;
+        self.0.foreign(&bundle.trust_domain)?;
         let bundle = bundle_from_proto(bundle)?;
-        check::authorities(&bundle)?;
+        authorities::check(&bundle)?;
         Ok(bundle)
     }
 
@@ -99,7 +86,7 @@ impl bundle_server::Bundle for BundleService {
             let expected = "at least one is needed";
             return Err(ApiError::Invalid { field: "authorities", expected }.into());
         }
-        check::authorities(&new)?;
+        authorities::check(&new)?;
         let change =
             OwnBundleChange::Append { x509: new.x509_authorities, jwt: new.jwt_authorities };
         let now = self.0.clock.now();
@@ -130,7 +117,7 @@ impl bundle_server::Bundle for BundleService {
         request: Request<pb::GetFederatedBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
         let request = request.into_inner();
-        let trust_domain = self.foreign(&request.trust_domain)?;
+        let trust_domain = self.0.foreign(&request.trust_domain)?;
         let bundle = self.0.registry.bundle(&trust_domain).ok_or(ApiError::NoBundle)?;
         Ok(Response::new(bundle_to_proto(&bundle, request.output_mask.as_ref())))
     }
@@ -210,7 +197,7 @@ impl bundle_server::Bundle for BundleService {
                 return Err(ApiError::Invalid { field: "mode", expected }.into());
             }
         };
-        let items = request.trust_domains.iter().map(|name| self.foreign(name));
+        let items = request.trust_domains.iter().map(|name| self.0.foreign(name));
         let results = super::batch(items, async |items: Vec<TrustDomain>| {
             let deleted = self.0.registry.delete_bundles(items.clone(), mode).await;
             deleted.into_iter().zip(items).map(|(result, name)| result.map(|()| name)).collect()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use prost_types::Any;
 use steeple::convert::ConvertError;
+use steeple::id::TrustDomain;
 use steeple::x509::csr::CsrError;
 use steeple_proto::google::rpc;
 use steeple_proto::spire::api::types;
@@ -19,11 +20,13 @@ use crate::authz::agent_status::AgentRefusal;
 use crate::ca::IssueError;
 use crate::ca::request::Refusal;
 use crate::ca::upstream::UpstreamError;
+use crate::federation::UrlError;
 use crate::node_attest::AttestError;
 use crate::registry::bundles::BundleWriteError;
 use crate::registry::entries::EntryWriteError;
 use crate::registry::list::PageError;
 use crate::registry::nodes::NodeWriteError;
+use crate::registry::relationships::RelationshipWriteError;
 use crate::registry::tokens::TokenError;
 use crate::registry::writer::WriteError;
 
@@ -62,6 +65,18 @@ pub enum ApiError {
     /// There is no such agent.
     #[error("agent not found")]
     NoAgent,
+    /// There is no such relationship.
+    #[error("federation relationship not found")]
+    NoRelationship,
+    /// There is no relationship by which a bundle could be had.
+    #[error("no relationship with trust domain {:?}", .0.as_str())]
+    NotRefreshed(TrustDomain),
+    /// The URL of a bundle endpoint is not one.
+    #[error("bundle_endpoint_url: {0}")]
+    EndpointUrl(#[source] UrlError),
+    /// A relationship was not written.
+    #[error(transparent)]
+    Relationship(#[from] RelationshipWriteError),
     /// There is no such bundle.
     #[error("bundle not found")]
     NoBundle,
@@ -136,12 +151,19 @@ impl ApiError {
             | Self::AgentId(_)
             | Self::Csr(_)
             | Self::PerServiceHealth
+            | Self::EndpointUrl(_)
             | Self::Page(_) => Code::InvalidArgument,
-            Self::NoEntry | Self::NotYourEntry | Self::NoAgent | Self::NoBundle => Code::NotFound,
+            Self::NoEntry
+            | Self::NotYourEntry
+            | Self::NoAgent
+            | Self::NoRelationship
+            | Self::NotRefreshed(_)
+            | Self::NoBundle => Code::NotFound,
             Self::Entry(error) => entry_code(error),
             Self::Node(error) => node_code(error),
             Self::Token(error) => token_code(error),
             Self::Bundle(error) => bundle_code(error),
+            Self::Relationship(error) => relationship_code(error),
             Self::Write(_) | Self::Unrecorded | Self::Stopping => Code::Unavailable,
             Self::Issue(error) => issue_code(error),
             Self::Upstream(error) => upstream_code(error),
@@ -176,6 +198,10 @@ impl ApiError {
             | Self::NotYourEntry
             | Self::NoAgent
             | Self::NoBundle
+            | Self::NoRelationship
+            | Self::NotRefreshed(_)
+            | Self::EndpointUrl(_)
+            | Self::Relationship(_)
             | Self::Entry(_)
             | Self::Node(_)
             | Self::Token(_)
@@ -284,6 +310,16 @@ fn bundle_code(error: &BundleWriteError) -> Code {
         BundleWriteError::InUse(_) => Code::FailedPrecondition,
         BundleWriteError::Own => Code::InvalidArgument,
         BundleWriteError::NotWritten(_) => Code::Unavailable,
+    }
+}
+
+fn relationship_code(error: &RelationshipWriteError) -> Code {
+    match error {
+        RelationshipWriteError::Exists => Code::AlreadyExists,
+        RelationshipWriteError::NotFound => Code::NotFound,
+        RelationshipWriteError::ForeignBundle(_) => Code::InvalidArgument,
+        RelationshipWriteError::Bundle(error) => bundle_code(error),
+        RelationshipWriteError::NotWritten(_) => Code::Unavailable,
     }
 }
 

@@ -36,6 +36,7 @@ mod entries;
 mod guarded;
 mod local;
 mod nodes;
+mod relationships;
 mod svids;
 
 const NOW: i64 = 2_000_000_000;

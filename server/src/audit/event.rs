@@ -5,8 +5,7 @@
 use std::net::SocketAddr;
 
 use serde::{Serialize, Serializer};
-use steeple::bundle::Bundle;
-use steeple::entry::{Entry, EntryId};
+use steeple::entry::EntryId;
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::selector::{Selector, SelectorSet};
 use steeple::telemetry::Level;
@@ -15,6 +14,10 @@ use steeple::x509::Serial;
 use super::Correlation;
 use crate::ca::authorities::AuthorityId;
 use crate::ca::slots::{Kind, Slot};
+
+mod facts;
+
+pub use self::facts::{BundleFacts, EntryFacts, RelationshipFacts};
 
 /// On whose behalf something happened.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -222,6 +225,13 @@ pub enum Event {
     /// A bundle is gone.
     BundleDeleted { trust_domain: TrustDomain, mode: &'static str },
 
+    /// There is a relationship with another trust domain.
+    RelationshipCreated { relationship: RelationshipFacts },
+    /// A relationship says something else.
+    RelationshipUpdated { relationship: RelationshipFacts },
+    /// There is no relationship any more. The bundle stays.
+    RelationshipDeleted { trust_domain: TrustDomain },
+
     /// A join token was made.
     JoinTokenCreated {
         token_sha256: Hex<[u8; 32]>,
@@ -279,41 +289,6 @@ pub enum Event {
     AuthorityPruned { kind: Kind, authority_id: AuthorityId, not_after: i64 },
 }
 
-/// What an entry says, as far as it decides who gets which identity.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the fields of an entry")]
-pub struct EntryFacts {
-    pub id: EntryId,
-    pub revision: i64,
-    pub spiffe_id: SpiffeId,
-    pub parent_id: SpiffeId,
-    pub selectors: Selectors,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub dns_names: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub federates_with: Vec<TrustDomain>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub x509_svid_ttl: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jwt_svid_ttl: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<i64>,
-    #[serde(skip_serializing_if = "is_not")]
-    pub admin: bool,
-    #[serde(skip_serializing_if = "is_not")]
-    pub downstream: bool,
-}
-
-/// What a bundle vouches with.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the fields of a bundle")]
-pub struct BundleFacts {
-    pub trust_domain: TrustDomain,
-    pub x509_sha256: Vec<Hex<[u8; 32]>>,
-    pub jwt_key_ids: Vec<String>,
-    pub sequence: u64,
-}
-
 /// Selectors as a list of `type:value`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Selectors(pub SelectorSet);
@@ -329,38 +304,6 @@ pub fn sha256(content: &[u8]) -> Hex<[u8; 32]> {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest.as_ref());
     Hex(hash)
-}
-
-impl From<&Entry> for EntryFacts {
-    fn from(entry: &Entry) -> Self {
-        let content = &entry.content;
-        Self {
-            id: entry.id.clone(),
-            revision: entry.revision,
-            spiffe_id: content.spiffe_id.clone(),
-            parent_id: content.parent_id.clone(),
-            selectors: Selectors(content.selectors.clone()),
-            dns_names: content.dns_names.iter().map(|name| name.as_str().into()).collect(),
-            federates_with: content.federates_with.iter().cloned().collect(),
-            x509_svid_ttl: content.x509_svid_ttl.map(|ttl| ttl.as_secs()),
-            jwt_svid_ttl: content.jwt_svid_ttl.map(|ttl| ttl.as_secs()),
-            expires_at: content.expires_at,
-            admin: content.admin,
-            downstream: content.downstream,
-        }
-    }
-}
-
-impl From<&Bundle> for BundleFacts {
-    fn from(bundle: &Bundle) -> Self {
-        let certificates = bundle.x509_authorities.iter().map(|authority| &authority.certificate);
-        Self {
-            trust_domain: bundle.trust_domain.clone(),
-            x509_sha256: certificates.map(|certificate| sha256(certificate)).collect(),
-            jwt_key_ids: bundle.jwt_authorities.iter().map(|key| key.key_id.clone()).collect(),
-            sequence: bundle.sequence,
-        }
-    }
 }
 
 impl Serialize for Selectors {
@@ -398,9 +341,4 @@ fn hex_digit(nibble: u8) -> u8 {
         0..=9 => b'0' + nibble,
         10.. => b'a' + nibble - 10,
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_not(flag: &bool) -> bool {
-    !flag
 }

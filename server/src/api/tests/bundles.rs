@@ -41,7 +41,7 @@ fn jwt_key(key_id: &str) -> types::JwtKey {
     }
 }
 
-async fn bundle(trust_domain: &str) -> types::Bundle {
+pub(super) async fn bundle(trust_domain: &str) -> types::Bundle {
     types::Bundle {
         trust_domain: trust_domain.into(),
         x509_authorities: vec![authority().await],
