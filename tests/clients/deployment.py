@@ -36,7 +36,7 @@ def executable(client):
 class Deployment:
     """It lives until `close`; its agent can be stopped and started again."""
 
-    def __init__(self, ca_ttl="24h"):
+    def __init__(self, ca_ttl="24h", agent=""):
         # The path of a socket has 107 bytes at the most, whatever TMPDIR says.
         self.dir = Path(tempfile.mkdtemp(prefix="steeple.", dir="/tmp"))
         self.dir.chmod(0o755)
@@ -45,7 +45,7 @@ class Deployment:
         self.socket.parent.mkdir(mode=0o755)
         self.admin_socket = self.dir / "server/admin/api.sock"
         self._start_server(ca_ttl)
-        self._prepare_agent()
+        self._prepare_agent(agent)
 
     def _start_server(self, ca_ttl):
         config = self.dir / "server.toml"
@@ -62,7 +62,7 @@ class Deployment:
         started = self.server.wait_for("Starting Server APIs")
         self.port = re.search(r"address=\S*:(\d+)", started)[1]
 
-    def _prepare_agent(self):
+    def _prepare_agent(self, more):
         (self.dir / "bundle.pem").write_text(self.admin("bundle", "show"))
         token = self.admin("token", "generate", "--ttl", "600").split("Token: ")[1].split()[0]
         self.agent_id = f"spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{token}"
@@ -75,6 +75,7 @@ class Deployment:
             f'data_dir = "{self.dir}/agent"\n'
             f'socket_path = "{self.socket}"\n'
             'sync_interval = "1s"\n'
+            f'{more.replace("DIR", str(self.dir))}'
         )
 
     def start_agent(self):
@@ -113,6 +114,7 @@ class Deployment:
         environment = {
             "PATH": os.environ["PATH"],
             "SPIFFE_ENDPOINT_SOCKET": f"unix://{self.socket}",
+            "SPIRE_ADMIN_ENDPOINT_SOCKET": f"unix://{self.dir}/admin/admin.sock",
             "WORKLOAD_PROTO": str(CLIENTS / "proto/workload.proto"),
             "PYTHONPATH": str(CLIENTS / "python/packages"),
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -364,3 +364,12 @@ func TestAnAgentReadsItsEntries(t *testing.T) {
 	}
 	equal(t, "entries that were asked for", slices.Equal(found, ids[:550]), true)
 }
+
+func remove(t *testing.T, server *steeple.Server, ids ...string) {
+	t.Helper()
+	answer := must[*entryv1.BatchDeleteEntryResponse](t)(
+		entryv1.NewEntryClient(server.Admin).BatchDeleteEntry(within(t), &entryv1.BatchDeleteEntryRequest{Ids: ids}))
+	for _, result := range answer.Results {
+		item(t, result.Status, codes.OK, "")
+	}
+}

@@ -1,7 +1,8 @@
-//! A workload that uses the crate `spiffe`. What it is told and what it prints is said in
+//! A workload that uses the crates `spiffe` and `spire-api`. What it is told and what it prints is said in
 //! ../README.md.
 
 mod api;
+mod delegate;
 mod say;
 mod tls;
 
@@ -19,6 +20,7 @@ async fn main() -> Result<()> {
         ["fetch", audience] => api::fetch(audience).await?,
         ["watch", audience] => api::watch(audience).await?,
         ["serve", peer] => tls::serve(peer).await?,
+        ["delegate", uid, audience] => delegate::ask(uid, audience).await?,
         ["dial", port, peer] => tls::dial(port.parse()?, peer).await?,
         _ => return Err("unknown command".into()),
     }

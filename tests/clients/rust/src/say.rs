@@ -56,7 +56,7 @@ pub fn encode(der: &[u8]) -> Value {
     Base64::encode_string(der).into()
 }
 
-fn encoded(certificates: &[Certificate]) -> Value {
+pub fn encoded(certificates: &[Certificate]) -> Value {
     certificates.iter().map(|certificate| encode(certificate.as_bytes())).collect()
 }
 
