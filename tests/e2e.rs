@@ -27,5 +27,7 @@ mod identity;
 mod key_store;
 #[path = "e2e/rotation.rs"]
 mod rotation;
+#[path = "e2e/scenarios.rs"]
+mod scenarios;
 #[path = "e2e/workload_api.rs"]
 mod workload_api;

@@ -145,9 +145,9 @@ pub enum ServerError {
     /// The request cannot be granted, now or later.
     #[error("the server refused the request: {0}")]
     Invalid(String),
-    /// The server does not know the call.
-    #[error("the server does not have this call")]
-    Unsupported,
+    /// The server does not know the call, or has it switched off.
+    #[error("the server does not serve this call: {0}")]
+    Unsupported(String),
     /// The server failed, and may do better another time.
     #[error("the server failed: {0}")]
     Failed(String),

@@ -17,6 +17,7 @@ import (
 	"github.com/spiffe/spire-api-sdk/proto/spire/api/types"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 )
 
 const adminSocket = `admin_socket_path = "DIR/admin/admin.sock"`
@@ -131,6 +132,7 @@ func TestWhoIsNoDelegateHasNothing(t *testing.T) {
 	refused(t, err, codes.PermissionDenied, why)
 }
 
+// SPIRE's scenario `debug-endpoints`, as far as the agent goes.
 func TestWhatTheAgentSaysOfItself(t *testing.T) {
 	t.Parallel()
 	d := delegate(t)
@@ -152,8 +154,9 @@ func TestWhatTheAgentSaysOfItself(t *testing.T) {
 
 	// None of this is on the socket of workloads.
 	workload := steeple.Dial(t, heard, d.agent.Path("run/api.sock"))
-	_, err = debugv1.NewDebugClient(workload).GetInfo(within(t), &debugv1.GetInfoRequest{})
+	headed := metadata.AppendToOutgoingContext(within(t), "workload.spiffe.io", "true")
+	_, err = debugv1.NewDebugClient(workload).GetInfo(headed, &debugv1.GetInfoRequest{})
 	refused(t, err, codes.Unimplemented, "")
-	_, err = loggerv1.NewLoggerClient(workload).GetLogger(within(t), &loggerv1.GetLoggerRequest{})
+	_, err = loggerv1.NewLoggerClient(workload).GetLogger(headed, &loggerv1.GetLoggerRequest{})
 	refused(t, err, codes.Unimplemented, "")
 }

@@ -84,6 +84,10 @@ func undriven() []string {
 	for path := range known {
 		answers := heard.Answered(path)
 		switch {
+		case path == notYet:
+			if answers[codes.Unimplemented] == 0 || answers[codes.NotFound] == 0 {
+				complain(path, fmt.Sprint("tells what there is from what there is not: ", answers))
+			}
 		case !isServed(path) && answers[codes.OK] > 0:
 			complain(path, "is answered, and SPIRE does not serve it")
 		case !isServed(path) && answers[codes.Unimplemented] == 0:
@@ -99,6 +103,10 @@ func undriven() []string {
 	}
 	return complaints
 }
+
+// notYet is the call that has nothing to do until the server fetches bundles by itself. It says so of a
+// relationship that is there.
+const notYet = "/spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle"
 
 // isServed is whether SPIRE serves a call. It has those about WIT-SVIDs in name alone.
 func isServed(path string) bool {

@@ -211,7 +211,7 @@ fn failed(error: &ServerError) -> MintFailure {
         ServerError::Forbidden(_)
         | ServerError::Invalid(_)
         | ServerError::TooLarge(_)
-        | ServerError::Unsupported => MintFailure::Refused(error.to_string()),
+        | ServerError::Unsupported(_) => MintFailure::Refused(error.to_string()),
         ServerError::Answer(_) => MintFailure::Wrong,
     }
 }

@@ -173,7 +173,7 @@ pub fn verdict(error: &AttestError) -> Verdict {
         | ServerError::Forbidden(_)
         | ServerError::Invalid(_)
         | ServerError::TooLarge(_)
-        | ServerError::Unsupported => Verdict::Refused,
+        | ServerError::Unsupported(_) => Verdict::Refused,
     }
 }
 
@@ -297,7 +297,7 @@ mod tests {
             (ServerError::Forbidden(text()), Verdict::Refused),
             (ServerError::Denied(Denial::NotAttested), Verdict::Refused),
             (ServerError::Invalid("join token expired".into()), Verdict::Refused),
-            (ServerError::Unsupported, Verdict::Refused),
+            (ServerError::Unsupported("no".into()), Verdict::Refused),
         ];
         for (error, expected) in rows {
             assert_eq!(verdict(&error.into()), expected);

@@ -131,7 +131,7 @@ impl ServerApi for Grpc {
         let noted = &self.unreadable;
         if !self.without_sync.load(Ordering::Relaxed) {
             match self.link.call(|channel| entries::sync(channel, known, noted)).await {
-                Err(ServerError::Unsupported) => {
+                Err(ServerError::Unsupported(_)) => {
                     info!("the server has no differential sync, so each one fetches every entry");
                     self.without_sync.store(true, Ordering::Relaxed);
                 }

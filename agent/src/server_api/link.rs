@@ -102,7 +102,7 @@ impl Link {
             | ServerError::Forbidden(_)
             | ServerError::Invalid(_)
             | ServerError::TooLarge(_)
-            | ServerError::Unsupported
+            | ServerError::Unsupported(_)
             | ServerError::Failed(_)
             | ServerError::Answer(_) => {}
         }

@@ -43,7 +43,7 @@ pub(super) fn server_error(status: &Status) -> ServerError {
         | Code::AlreadyExists
         | Code::FailedPrecondition
         | Code::OutOfRange => ServerError::Invalid(message),
-        Code::Unimplemented => ServerError::Unsupported,
+        Code::Unimplemented => ServerError::Unsupported(message),
         Code::Ok | Code::Unknown | Code::Aborted | Code::Internal | Code::DataLoss => {
             ServerError::Failed(message)
         }
@@ -206,7 +206,7 @@ mod tests {
         check(&Status::deadline_exceeded("no"), &ServerError::Timeout);
         check(&Status::invalid_argument("no\n"), &ServerError::Invalid("no".into()));
         check(&Status::not_found("no"), &ServerError::Invalid("no".into()));
-        check(&Status::unimplemented("no"), &ServerError::Unsupported);
+        check(&Status::unimplemented("no"), &ServerError::Unsupported("no".into()));
         check(&Status::internal("no"), &ServerError::Failed("no".into()));
     }
 

@@ -58,7 +58,7 @@ impl Pace {
             | ServerError::Forbidden(_)
             | ServerError::Invalid(_)
             | ServerError::TooLarge(_)
-            | ServerError::Unsupported
+            | ServerError::Unsupported(_)
             | ServerError::Failed(_)
             | ServerError::Answer(_) => wait,
         }

@@ -36,11 +36,11 @@ impl ServerApi for Server {
         &self,
         _: Vec<X509Mint>,
     ) -> Result<Vec<Result<Minted, MintRefusal>>, ServerError> {
-        Err(ServerError::Unsupported)
+        Err(ServerError::Unsupported("no".into()))
     }
 
     async fn mint_jwt(&self, _: &EntryId, _: &[String]) -> Result<MintedJwt, ServerError> {
-        Err(ServerError::Unsupported)
+        Err(ServerError::Unsupported("no".into()))
     }
 
     async fn sync_entries(&self, _: &KnownEntries) -> Result<Vec<Arc<Entry>>, ServerError> {

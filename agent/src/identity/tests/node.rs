@@ -154,15 +154,15 @@ impl ServerApi for FakeServer {
     }
 
     async fn sync_entries(&self, _: &KnownEntries) -> Result<Vec<Arc<Entry>>, ServerError> {
-        Err(ServerError::Unsupported)
+        Err(ServerError::Unsupported("no".into()))
     }
 
     async fn bundle(&self) -> Result<Bundle, ServerError> {
-        Err(ServerError::Unsupported)
+        Err(ServerError::Unsupported("no".into()))
     }
 
     async fn federated_bundle(&self, _: &TrustDomain) -> Result<Option<Bundle>, ServerError> {
-        Err(ServerError::Unsupported)
+        Err(ServerError::Unsupported("no".into()))
     }
 }
 

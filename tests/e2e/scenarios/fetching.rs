@@ -1,0 +1,94 @@
+//! Processes with many identities each.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::harness::{bin, eventually, is_root, stderr, stdout};
+use crate::workload_api::this_user;
+
+use super::fleet::{Fleet, Member};
+
+/// How many identities each of two users has.
+const EACH: usize = 10;
+
+const USERS: [u32; 2] = [1001, 1002];
+
+/// An agent with entries of two users, and its program where they can read it.
+fn two_users() -> (Fleet, Member, PathBuf) {
+    let fleet = Fleet::start("");
+    let member = fleet.join_by_certificate("node");
+    for uid in USERS {
+        for n in 0..EACH {
+            let selector = format!("unix:uid:{uid}");
+            fleet.register(&format!("/{uid}/{n}"), &member.id, &["--selector", &selector]);
+        }
+    }
+    let program = fleet.dir.copy(&bin::agent(), "steeple-agent");
+    (fleet, member, program)
+}
+
+/// How many of its own a user is given by this command; nothing of the other's may be among them.
+fn given(member: &Member, program: &PathBuf, uid: u32, arguments: &[&str]) -> usize {
+    let output = member.workload_of(uid, program, arguments);
+    let text = stdout(&output);
+    for other in USERS.iter().filter(|other| **other != uid) {
+        assert!(!text.contains(&format!("example.org/{other}/")), "{text}");
+    }
+    (0..EACH).filter(|n| text.contains(&format!("spiffe://example.org/{uid}/{n}"))).count()
+}
+
+#[track_caller]
+fn check_all_are_given(arguments: &[&str]) {
+    if !is_root("workloads of two users") {
+        return;
+    }
+    let (_fleet, member, program) = two_users();
+    // One after the other, and the first again: what one has takes nothing from the other.
+    for uid in [USERS[0], USERS[1], USERS[0]] {
+        eventually("all of them", || {
+            (given(&member, &program, uid, arguments) == EACH).then_some(())
+        });
+    }
+}
+
+/// SPIRE's scenario `fetch-x509-svids`. There a cache of eight has to give ten; here each process has
+/// what is its own for as long as it lives, and there is no size to set.
+#[test]
+fn each_user_is_given_all_its_svids() {
+    check_all_are_given(&["api", "fetch", "x509", "--output", "json"]);
+}
+
+/// SPIRE's scenario `fetch-jwt-svids`, before its server is started again.
+#[test]
+fn each_user_is_given_all_its_tokens() {
+    check_all_are_given(&["api", "fetch", "jwt", "--audience", "a", "--output", "json"]);
+}
+
+/// SPIRE's scenario `fetch-jwt-svids`, once the server makes no tokens any more.
+#[test]
+fn where_tokens_are_disabled_everybody_is_told_so() {
+    let mut fleet = Fleet::start("");
+    let member = fleet.join_by_certificate("node");
+    fleet.register("/workload", &member.id, &["--selector", &this_user()]);
+    member.wait_for_ids(&["/workload"]);
+    fleet.restart_server("disable_jwt_svids = true");
+    let refused = |arguments: &[&str]| {
+        let output = crate::harness::try_admin(&fleet.dir, arguments);
+        assert!(!output.status.success(), "{arguments:?}: {}", stdout(&output));
+        let said = stderr(&output);
+        assert!(said.contains("JWT functionality is disabled"), "{arguments:?}: {said}");
+    };
+    refused(&["jwt", "mint", "--spiffe-id", "spiffe://example.org/x", "--audience", "a"]);
+    let said = eventually("the agent has heard of the server that is there now", || {
+        let output = member.workload(&["api", "fetch", "jwt", "--audience", "a"]);
+        Some(stderr(&output)).filter(|said| said.contains("JWT functionality is disabled"))
+    });
+    assert!(!said.contains("Unavailable"), "{said}");
+    // Certificates are made as before.
+    let bundle: Value = fleet.admin_json(&["bundle", "show"]);
+    assert!(bundle["jwt_authorities"].as_array().is_none_or(Vec::is_empty), "{bundle}");
+    member.wait_for_ids(&["/workload"]);
+    refused(&["localauthority", "jwt", "show"]);
+    refused(&["localauthority", "jwt", "prepare"]);
+}
