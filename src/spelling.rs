@@ -1,6 +1,10 @@
-//! Flags as SPIRE's tools take them, with one dash: `-spiffeID` is read as `--spiffeID`.
+//! Command lines as SPIRE's tools take them: flags with one dash (`-spiffeID` is read as
+//! `--spiffeID`), switches with a value (`-node=false`), and programs under SPIRE's names.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use clap::{Arg, ArgAction, Command, value_parser};
 
 /// The arguments as this program's parser knows them.
 #[must_use]
@@ -16,6 +20,32 @@ pub fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsStrin
         argument
     };
     arguments.map(read).collect()
+}
+
+/// Switches that may be given a value behind an equals sign, as Go's may: `-node=false`.
+#[must_use]
+pub fn with_go_switches(command: Command) -> Command {
+    let switch = |arg: Arg| {
+        if !matches!(arg.get_action(), ArgAction::SetTrue) {
+            return arg;
+        }
+        arg.action(ArgAction::Set)
+            .value_parser(value_parser!(bool))
+            .value_name("BOOL")
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_value("false")
+            .default_missing_value("true")
+            .hide_default_value(true)
+            .hide_possible_values(true)
+    };
+    command.mut_args(switch).mut_subcommands(with_go_switches)
+}
+
+/// Whether a process whose first argument is `program` was started under this name.
+#[must_use]
+pub fn is_called(name: &str, program: Option<&OsStr>) -> bool {
+    program.map(Path::new).and_then(Path::file_name).is_some_and(|found| found == name)
 }
 
 /// Whether this is a dash and a word of several letters. No flag here has a value that looks so.

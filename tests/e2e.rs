@@ -15,6 +15,8 @@
 
 #[path = "e2e/admin.rs"]
 mod admin;
+#[path = "e2e/agent.rs"]
+mod agent;
 #[path = "e2e/containers.rs"]
 mod containers;
 #[path = "e2e/faults.rs"]

@@ -4,11 +4,14 @@
 //! exit code is 0 only if all that was asked for was done.
 
 mod address;
+mod admin;
 mod client;
 mod fetch_jwt;
 mod fetch_x509;
 mod healthcheck;
+mod name;
 mod output;
+mod socket;
 mod watch;
 
 use std::path::PathBuf;
@@ -16,18 +19,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use steeple::config::HumanDuration;
+use steeple::spelling;
 
 use self::address::Address;
 use self::client::Client;
+use self::name::Name;
 use self::output::Output;
+use self::socket::Surroundings;
 use crate::app;
 use crate::config::{Config, Flags};
-
-/// Where workloads look for an agent.
-const SOCKET_VARIABLE: &str = "SPIFFE_ENDPOINT_SOCKET";
 
 /// Attests the processes of this node and serves them SVIDs over the SPIFFE Workload API.
 #[derive(Debug, Parser)]
@@ -44,9 +47,17 @@ enum Command {
     /// Look at a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Check a configuration as `config check` does, under SPIRE's name
+    Validate(Flags),
     /// Call the Workload API as a workload would
     #[command(subcommand)]
     Api(Api),
+    /// Look at how much a running agent logs, and change it, on its admin socket
+    #[command(subcommand)]
+    Logger(admin::Logger),
+    /// Look into a running agent, on its admin socket
+    #[command(subcommand)]
+    Debug(admin::Debug),
     /// Ask a running agent whether it is healthy
     Healthcheck(healthcheck::Healthcheck),
     /// Print a completion script for a shell
@@ -64,14 +75,22 @@ enum ConfigCommand {
 
 #[derive(Debug, Subcommand)]
 enum Api {
-    /// Fetch the SVIDs of this process
-    #[command(subcommand)]
-    Fetch(Fetch),
+    /// Fetch the SVIDs of this process: its X.509-SVIDs, if no kind is named
+    Fetch(FetchAny),
     /// Validate an SVID
     #[command(subcommand)]
     Validate(Validate),
     /// Print the X.509-SVIDs of this process now, and whenever they change
     Watch(watch::Watch),
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+struct FetchAny {
+    #[command(subcommand)]
+    kind: Option<Fetch>,
+    #[command(flatten)]
+    x509: fetch_x509::FetchX509,
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,10 +110,27 @@ enum Validate {
 /// Where the agent is, and how long to wait for it.
 #[derive(Args, Clone, Debug)]
 struct Connection {
-    /// The agent's socket: a path, unix:///PATH or tcp://IP:PORT. Without it the environment
-    /// variable SPIFFE_ENDPOINT_SOCKET says where it is, or else it is where an agent of this user
-    /// listens
-    #[arg(long, value_name = "SOCKET", value_parser = Address::of_flag)]
+    /// The agent's socket: a path, unix:///PATH or tcp://IP:PORT; unless named, what --instance
+    /// says, or the environment variable SPIFFE_ENDPOINT_SOCKET or SPIRE_AGENT_PUBLIC_SOCKET, or
+    /// else where an agent of this user listens
+    #[arg(long, value_name = "SOCKET", alias = "socketPath", value_parser = Address::of_flag)]
+    socket: Option<Address>,
+    /// One of several agents: its name in the place of %i in the environment variable
+    /// SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+    /// How long to wait for an answer
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    timeout: HumanDuration,
+}
+
+/// Where the agent's admin socket is, and how long to wait for it.
+#[derive(Args, Clone, Debug)]
+struct AdminConnection {
+    /// The agent's admin socket, which is there if admin_socket_path says so; unless named, the
+    /// environment variable STEEPLE_AGENT_ADMIN_SOCKET says where, or else it is agent-admin/admin.sock
+    /// beside the directory of the workload socket
+    #[arg(long, value_name = "SOCKET", alias = "socketPath", value_parser = Address::of_flag)]
     socket: Option<Address>,
     /// How long to wait for an answer
     #[arg(long, value_name = "DURATION", default_value = "5s")]
@@ -105,7 +141,7 @@ struct Connection {
 #[derive(Args, Clone, Copy, Debug)]
 struct Format {
     /// How to print the result
-    #[arg(long, value_enum, default_value_t = Style::Pretty, ignore_case = true)]
+    #[arg(long, value_enum, default_value_t = Style::Pretty, ignore_case = true, alias = "format")]
     output: Style,
 }
 
@@ -120,7 +156,10 @@ enum Style {
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
     let mut output = Output::standard();
-    match run(Cli::parse(), &mut output) {
+    let arguments = spelling::with_two_dashes(std::env::args_os());
+    let matches = Name::of_this_process().command(Cli::command()).get_matches_from(arguments);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(cli, &mut output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
@@ -136,14 +175,27 @@ fn run(cli: Cli, output: &mut Output) -> anyhow::Result<()> {
             Config::load(flags)?;
             output.line("The configuration is valid.")
         }
-        Command::Api(Api::Fetch(Fetch::X509(fetch))) => block_on(fetch.run(output)),
-        Command::Api(Api::Fetch(Fetch::Jwt(fetch))) => block_on(fetch.run(output)),
+        Command::Validate(flags) => {
+            Config::load(flags)?;
+            output.line("SPIRE agent configuration file is valid.")
+        }
+        Command::Api(Api::Fetch(FetchAny { kind: None, x509 })) => block_on(x509.run(output)),
+        Command::Api(Api::Fetch(FetchAny { kind: Some(Fetch::X509(fetch)), .. })) => {
+            block_on(fetch.run(output))
+        }
+        Command::Api(Api::Fetch(FetchAny { kind: Some(Fetch::Jwt(fetch)), .. })) => {
+            block_on(fetch.run(output))
+        }
         Command::Api(Api::Validate(Validate::Jwt(validate))) => block_on(validate.run(output)),
         Command::Api(Api::Watch(watch)) => block_on(watch.run(output)),
+        Command::Logger(logger) => block_on(logger.run(output)),
+        Command::Debug(debug) => block_on(debug.run(output)),
         Command::Healthcheck(healthcheck) => block_on(healthcheck.run(output)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "steeple-agent", &mut script);
+            let name = Name::of_this_process();
+            let mut command = name.command(Cli::command());
+            clap_complete::generate(shell, &mut command, name.as_str(), &mut script);
             output.raw(&script)
         }
     }
@@ -155,11 +207,29 @@ fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 
 impl Connection {
     async fn connect(&self) -> anyhow::Result<Client> {
-        let variable = std::env::var_os(SOCKET_VARIABLE);
-        let address = Address::locate(self.socket.as_ref(), variable)
-            .with_context(|| format!("{SOCKET_VARIABLE} does not say where an agent is"))?;
-        Client::connect(&address, self.timeout.0).await
+        let address =
+            surroundings(|around| around.workload(self.socket.as_ref(), self.instance.as_deref()))?;
+        let hint = "--socket or SPIFFE_ENDPOINT_SOCKET says where it listens";
+        Client::connect(&address, self.timeout.0, hint).await
     }
+}
+
+impl AdminConnection {
+    async fn connect(&self) -> anyhow::Result<Client> {
+        let address = surroundings(|around| around.admin(self.socket.as_ref()))?;
+        let hint = "it has an admin socket if admin_socket_path of its configuration says so, and \
+                    --socket says where";
+        Client::connect(&address, self.timeout.0, hint).await
+    }
+}
+
+/// Asks where something is for this process.
+fn surroundings<T>(ask: impl FnOnce(&Surroundings<'_>) -> T) -> T {
+    ask(&Surroundings {
+        name: Name::of_this_process(),
+        variable: &|name| std::env::var_os(name),
+        exists: &|path| path.exists(),
+    })
 }
 
 impl Style {

@@ -50,7 +50,7 @@ pub(crate) struct Settings {
     pub(crate) server: &'static str,
     /// What is in the environment of the server.
     pub(crate) environment: &'static [(&'static str, &'static str)],
-    /// Lines at the start of `agent.toml`.
+    /// Lines at the start of `agent.toml`; `{dir}` stands for the directory of the deployment.
     pub(crate) agent: &'static str,
     pub(crate) joins: Joins,
 }
@@ -240,7 +240,7 @@ fn launch_agent(dir: &Dir, settings: Settings, port: u16) -> Process {
         "{}\nserver = \"127.0.0.1:{port}\"\ntrust_domain = \"example.org\"\n\
          data_dir = \"{}\"\nsocket_path = \"{}\"\ntrust_bundle = \"{}\"\n\
          sync_interval = \"1s\"\n{}",
-        settings.agent,
+        settings.agent.replace("{dir}", &dir.0.path().display().to_string()),
         dir.path("agent-data").display(),
         dir.path("agent/api.sock").display(),
         dir.path("bundle.pem").display(),

@@ -8,8 +8,6 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::config::home::default_socket_path;
-
 /// The longest path that fits into a Unix socket's address.
 const MAX_PATH: usize = 107;
 
@@ -46,19 +44,6 @@ pub(super) enum AddressError {
 }
 
 impl Address {
-    /// Where the agent is: as a flag says, or else as `SPIFFE_ENDPOINT_SOCKET` does (Workload
-    /// Endpoint 4), or else where an agent of this user listens that was told nothing.
-    pub(super) fn locate(
-        flag: Option<&Self>,
-        variable: Option<OsString>,
-    ) -> Result<Self, AddressError> {
-        match (flag, variable) {
-            (Some(address), _) => Ok(address.clone()),
-            (None, Some(text)) => text.to_str().ok_or(AddressError::NotText)?.parse(),
-            (None, None) => Ok(Self::Unix(default_socket_path())),
-        }
-    }
-
     /// Reads a flag, where a plain path will do as well.
     pub(super) fn of_flag(text: &str) -> Result<Self, AddressError> {
         if text.starts_with('/') { unix(text.as_bytes().to_vec()) } else { text.parse() }
@@ -132,8 +117,6 @@ fn unescape(text: &str) -> Result<Vec<u8>, AddressError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStringExt as _;
-
     use super::*;
 
     #[track_caller]
@@ -178,25 +161,5 @@ mod tests {
         for text in ["http://x", "npipe:x", "p", "UNIX:///p", "/bare/path"] {
             check(text, Err(AddressError::Scheme)); // WEP-10
         }
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_variable_and_the_variable_over_the_default() {
-        // WEP-09, H200
-        let locate = |flag: Option<&str>, variable: Option<&[u8]>| {
-            let flag = flag.map(|text| Address::of_flag(text).unwrap());
-            let variable = variable.map(|bytes| OsString::from_vec(bytes.to_vec()));
-            Address::locate(flag.as_ref(), variable).map(|address| address.to_string())
-        };
-        let default = default_socket_path().display().to_string();
-        let found = |text: &str| Ok(text.to_owned());
-        assert_eq!(locate(Some("unix:///a"), Some(b"unix:///b")), found("/a"));
-        assert_eq!(locate(Some("/a"), Some(b"nonsense")), found("/a"));
-        assert_eq!(locate(None, Some(b"unix:///b")), found("/b"));
-        assert_eq!(locate(None, Some(b"tcp://127.0.0.1:1")), found("tcp://127.0.0.1:1"));
-        assert_eq!(locate(None, None), found(&default));
-        assert_eq!(locate(None, Some(b"")), Err(AddressError::Empty));
-        assert_eq!(locate(None, Some(b"/b")), Err(AddressError::Scheme));
-        assert_eq!(locate(None, Some(b"unix:///\xff")), Err(AddressError::NotText));
     }
 }

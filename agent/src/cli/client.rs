@@ -37,10 +37,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 struct Connector(Address);
 
 impl Client {
-    pub(super) async fn connect(address: &Address, timeout: Duration) -> anyhow::Result<Self> {
+    /// Connects; `hint` says what would help if there is nobody.
+    pub(super) async fn connect(
+        address: &Address,
+        timeout: Duration,
+        hint: &'static str,
+    ) -> anyhow::Result<Self> {
         let endpoint = Endpoint::from_static("http://localhost").connect_timeout(timeout);
         let connected = endpoint.connect_with_connector(Connector(address.clone())).await;
-        let channel = connected.map_err(|error| explain_connect(address, &error))?;
+        let channel = connected.map_err(|error| explain_connect(address, &error, hint))?;
         Ok(Self { address: address.clone(), channel, timeout })
     }
 
@@ -107,15 +112,16 @@ pub(super) fn explain(status: &Status) -> anyhow::Error {
     anyhow::anyhow!("{message} ({:?}): {hint}", status.code())
 }
 
-fn explain_connect(address: &Address, error: &tonic::transport::Error) -> anyhow::Error {
+fn explain_connect(
+    address: &Address,
+    error: &tonic::transport::Error,
+    hint: &str,
+) -> anyhow::Error {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    anyhow::anyhow!(
-        "cannot connect to an agent at {address}: {cause}; is it running? --socket or \
-         SPIFFE_ENDPOINT_SOCKET says where it listens"
-    )
+    anyhow::anyhow!("cannot connect to an agent at {address}: {cause}; is it running? {hint}")
 }
 
 impl Service<Uri> for Connector {

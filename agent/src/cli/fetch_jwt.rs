@@ -20,7 +20,13 @@ pub(super) struct FetchJwt {
     #[arg(long, value_name = "AUDIENCE", required = true, value_delimiter = ',')]
     audience: Vec<String>,
     /// The identity that is wanted; all that this process has if none is named
-    #[arg(long, value_name = "SPIFFE ID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "SPIFFE ID",
+        alias = "spiffeID",
+        default_value = "",
+        hide_default_value = true
+    )]
     spiffe_id: String,
 }
 

@@ -17,10 +17,19 @@ pub(super) struct Healthcheck {
     connection: Connection,
     #[command(flatten)]
     format: Format,
+    /// Say what is being done
+    #[arg(long)]
+    verbose: bool,
+    /// As with SPIRE's agent, of no effect
+    #[arg(long, hide = true)]
+    shallow: bool,
 }
 
 impl Healthcheck {
     pub(super) async fn run(self, output: &mut Output) -> anyhow::Result<()> {
+        if self.verbose && !self.format.output.is_json() {
+            output.line("Checking agent health...")?;
+        }
         let client = self.connection.connect().await?;
         let mut health = HealthClient::new(client.channel());
         let asked = HealthCheckRequest { service: String::new() };

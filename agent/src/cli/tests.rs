@@ -28,6 +28,8 @@ use super::*;
 use crate::endpoint::{self, Endpoint};
 use crate::peer::Peer;
 
+mod spire_flags;
+
 type Answers<T> = Iter<std::vec::IntoIter<Result<T, Status>>>;
 
 /// What was asked: which call, and with which values of the security header.
@@ -207,7 +209,7 @@ async fn nothing_of_an_earlier_message_is_kept() {
     let mut plain = bare.clone();
     plain.svids[0].hint.clear();
     let messages = vec![full, plain];
-    let status = Status::unavailable("the end");
+    let status = Status::unimplemented("the end");
     let api = Scripted { messages, status, asked: Asked::default() };
     let (error, printed) = run_against(api, &["api", "watch", "--output", "json"]).await;
     assert!(error.unwrap().contains("the end"));

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use steeple::config::ConfigError;
-use steeple::telemetry::Level;
+use steeple::telemetry::{Format, Level};
 
 use super::{invalid, raw};
 use crate::node::join_token::Token;
+
+/// The port of a server that is named without one.
+const DEFAULT_PORT: u16 = 8081;
 
 /// What an agent may be told on its command line.
 #[derive(Args, Debug, Default)]
@@ -18,33 +21,64 @@ pub struct Flags {
     /// The server
     #[arg(long, value_name = "HOST:PORT")]
     pub server: Option<String>,
+    /// The same in two parts: the server's host
+    #[arg(long, value_name = "HOST", alias = "serverAddress", conflicts_with = "server")]
+    pub server_address: Option<String>,
+    /// And its port
+    #[arg(long, value_name = "PORT", alias = "serverPort", conflicts_with = "server")]
+    pub server_port: Option<u16>,
     /// The trust domain of the server
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", alias = "trustDomain")]
     pub trust_domain: Option<String>,
     /// A token from `steeple-server token generate`; better given in a file or the environment
-    #[arg(long, value_name = "TOKEN", env = "STEEPLE_JOIN_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        alias = "joinToken",
+        env = "STEEPLE_JOIN_TOKEN",
+        hide_env_values = true
+    )]
     pub join_token: Option<Token>,
     /// A file with such a token, where a newer one may be put later
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", alias = "joinTokenFile")]
     pub join_token_file: Option<PathBuf>,
     /// The server's CA certificates: a file or https URL with PEM or a SPIFFE bundle document
-    #[arg(long, value_name = "FILE|URL")]
+    #[arg(
+        long,
+        value_name = "FILE|URL",
+        aliases = ["trustBundle", "trust-bundle-url", "trustBundleUrl"]
+    )]
     pub trust_bundle: Option<String>,
+    /// What the bundle is written in, pem or spiffe; it is seen by itself
+    #[arg(long, value_name = "FORMAT", alias = "trustBundleFormat", hide = true)]
+    pub trust_bundle_format: Option<BundleFormat>,
     /// Instead of a bundle: the SHA-256 hash of one of the server's CA certificates
     #[arg(long, value_name = "HEX")]
     pub trust_bundle_fingerprint: Option<String>,
     /// Instead of a bundle: believe the first server that answers. For tests
-    #[arg(long)]
+    #[arg(long, alias = "insecureBootstrap")]
     pub insecure_bootstrap: bool,
     /// Where the agent keeps its key, its SVID and what it knows
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", alias = "dataDir")]
     pub data_dir: Option<PathBuf>,
     /// Where workloads find the agent
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", aliases = ["socketPath", "socket-path"])]
     pub socket: Option<PathBuf>,
     /// How much to log: error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", value_parser = level)]
+    #[arg(long, value_name = "LEVEL", alias = "logLevel", value_parser = level)]
     pub log_level: Option<Level>,
+    /// How a line of the log looks: text or json
+    #[arg(long, value_name = "FORMAT", alias = "logFormat", value_parser = format)]
+    pub log_format: Option<Format>,
+}
+
+/// How a bundle is written, as SPIRE's agent wants to be told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum BundleFormat {
+    /// Certificates.
+    Pem,
+    /// A SPIFFE bundle document.
+    Spiffe,
 }
 
 impl Flags {
@@ -70,15 +104,36 @@ impl Flags {
             file.trust_bundle_fingerprint = self.trust_bundle_fingerprint;
             file.insecure_bootstrap = self.insecure_bootstrap.then_some(true);
         }
-        file.server = self.server.or(file.server);
+        file.server = server((self.server, self.server_address, self.server_port), file.server);
         file.trust_domain = self.trust_domain.or(file.trust_domain);
         file.data_dir = self.data_dir.as_deref().map(absolute).or(file.data_dir);
         file.socket_path = self.socket.as_deref().map(absolute).or(file.socket_path);
         if let Some(level) = self.log_level {
             file.log.get_or_insert_default().level = Some(level);
         }
+        if let Some(format) = self.log_format {
+            file.log.get_or_insert_default().format = Some(format);
+        }
         Ok(file)
     }
+}
+
+/// The server by flags, whole or in parts, over that of the file.
+fn server(
+    (whole, host, port): (Option<String>, Option<String>, Option<u16>),
+    file: Option<String>,
+) -> Option<String> {
+    if whole.is_some() || (host.is_none() && port.is_none()) {
+        return whole.or(file);
+    }
+    let parts = file.as_deref().and_then(|file| file.rsplit_once(':'));
+    let host = match host {
+        Some(host) if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
+        Some(host) => host,
+        None => parts?.0.to_owned(),
+    };
+    let of_file = parts.and_then(|(_, port)| port.parse().ok());
+    Some(format!("{host}:{}", port.or(of_file).unwrap_or(DEFAULT_PORT)))
 }
 
 /// A path of the command line is meant from where the command was given.
@@ -86,12 +141,20 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+fn format(text: &str) -> Result<Format, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("must be text or json".into()),
+    }
+}
+
 fn level(text: &str) -> Result<Level, String> {
-    match text {
+    match text.to_ascii_lowercase().as_str() {
         "panic" => Ok(Level::Panic),
         "fatal" => Ok(Level::Fatal),
         "error" => Ok(Level::Error),
-        "warn" => Ok(Level::Warn),
+        "warn" | "warning" => Ok(Level::Warn),
         "info" => Ok(Level::Info),
         "debug" => Ok(Level::Debug),
         "trace" => Ok(Level::Trace),

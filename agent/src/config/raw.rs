@@ -60,7 +60,7 @@ struct RawX509Pop {
 #[serde(deny_unknown_fields)]
 pub(super) struct Log {
     pub(super) level: Option<Level>,
-    format: Option<Format>,
+    pub(super) format: Option<Format>,
 }
 
 /// The settings that `raw` stands for.

@@ -126,6 +126,27 @@ fn there_is_one_way_for_a_node_to_join() {
     assert!(error.contains("--join-token-file") && error.contains("STEEPLE_JOIN_TOKEN"), "{error}");
 }
 
+/// SPIRE's agent has two flags for it, and each wins over its part of the file.
+#[test]
+fn a_server_may_be_named_in_two_parts() {
+    let of = |host: Option<&str>, port: Option<u16>, file: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        std::fs::write(&path, file).unwrap();
+        let (server_address, server_port) = (host.map(ToOwned::to_owned), port);
+        let flags = Flags { server_address, server_port, ..flags(Some(&path)) };
+        Config::load(flags).map(|config| config.server.to_string()).ok()
+    };
+    let rest = FILE.replace("server = 'server.example.org:8081'", "");
+    let found = |text: &str| Some(text.to_owned());
+    assert_eq!(of(Some("h"), Some(1), FILE), found("h:1"));
+    assert_eq!(of(Some("h"), None, &FILE.replace("8081", "9")), found("h:9"));
+    assert_eq!(of(None, Some(1), FILE), found("server.example.org:1"));
+    assert_eq!(of(Some("::1"), Some(1), FILE), found("[::1]:1"));
+    assert_eq!(of(Some("h"), None, &rest), found("h:8081"));
+    assert_eq!(of(None, Some(1), &rest), None);
+}
+
 #[test]
 fn a_flag_wins_over_the_file() {
     let directory = tempfile::tempdir().unwrap();

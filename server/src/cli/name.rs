@@ -2,9 +2,9 @@
 //! differ.
 
 use std::ffi::OsStr;
-use std::path::Path;
 
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::Command;
+use steeple::spelling::{is_called, with_go_switches};
 
 /// What is different under the other name.
 const AS_SPIRE: &str = "\
@@ -32,10 +32,7 @@ pub(super) enum Name {
 impl Name {
     /// The name in the first argument of a process.
     pub(super) fn of(program: Option<&OsStr>) -> Self {
-        match program.map(Path::new).and_then(Path::file_name) {
-            Some(name) if name == "spire-server" => Self::Spire,
-            Some(_) | None => Self::Steeple,
-        }
+        if is_called("spire-server", program) { Self::Spire } else { Self::Steeple }
     }
 
     /// The name that this process was started by.
@@ -62,25 +59,6 @@ impl Name {
             }),
         }
     }
-}
-
-/// Switches that may be given a value behind an equals sign, as Go's may: `-node=false`.
-fn with_go_switches(command: Command) -> Command {
-    let switch = |arg: Arg| {
-        if !matches!(arg.get_action(), ArgAction::SetTrue) {
-            return arg;
-        }
-        arg.action(ArgAction::Set)
-            .value_parser(value_parser!(bool))
-            .value_name("BOOL")
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_value("false")
-            .default_missing_value("true")
-            .hide_default_value(true)
-            .hide_possible_values(true)
-    };
-    command.mut_args(switch).mut_subcommands(with_go_switches)
 }
 
 #[cfg(test)]

@@ -29,10 +29,22 @@ struct Lines {
     ended: bool,
 }
 
+/// What Steeple looks at.
+const ENVIRONMENT: [&str; 8] = [
+    "SPIFFE_ENDPOINT_SOCKET",
+    "SPIRE_AGENT_PUBLIC_SOCKET",
+    "SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE",
+    "SPIRE_SERVER_PRIVATE_SOCKET",
+    "SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE",
+    "STEEPLE_AGENT_ADMIN_SOCKET",
+    "STEEPLE_JOIN_TOKEN",
+    "STEEPLE_SERVER_SOCKET",
+];
+
 /// A command with nothing of what this process has in its environment that Steeple looks at.
 pub(crate) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
-    for name in ["SPIFFE_ENDPOINT_SOCKET", "STEEPLE_SERVER_SOCKET", "STEEPLE_JOIN_TOKEN"] {
+    for name in ENVIRONMENT {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());

@@ -1,0 +1,66 @@
+//! The command line in our spelling and in that of SPIRE's tools.
+
+use super::*;
+
+fn read(words: &str) -> Result<Cli, clap::Error> {
+    let words = ["steeple-agent"].into_iter().chain(words.split_whitespace());
+    let arguments = spelling::with_two_dashes(words.map(Into::into));
+    let matches = Name::Steeple.command(Cli::command()).try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// Both say the same.
+#[track_caller]
+fn check(ours: &str, spires: &str) {
+    let [ours, spires] = [ours, spires].map(|words| read(words).unwrap());
+    assert_eq!(format!("{ours:?}"), format!("{spires:?}"));
+}
+
+#[test]
+fn flags_are_taken_in_our_spelling_and_in_that_of_spire() {
+    check("healthcheck --socket /s --verbose", "healthcheck -socketPath /s -verbose");
+    check("healthcheck --shallow", "healthcheck -shallow=true");
+    check("validate --config c", "validate -config c");
+    check("api fetch --silent", "api fetch -silent");
+    check(
+        "api fetch x509 --socket /s --write d --timeout 10s --output json",
+        "api fetch x509 -socketPath /s -write d -timeout 10s -output=JSON",
+    );
+    check(
+        "api fetch jwt --audience a --audience b --spiffe-id spiffe://td/a --output json",
+        "api fetch jwt -audience a,b -spiffeID spiffe://td/a -format json",
+    );
+    check(
+        "api validate jwt --audience a --svid t --instance i",
+        "api validate jwt -audience a -svid t -instance i",
+    );
+    check("api watch --socket /s", "api watch -socketPath /s");
+    check("logger get --socket /s", "logger get -socketPath /s");
+    check("logger set --level debug", "logger set -level DEBUG");
+    check("logger reset --output json", "logger reset -output json");
+    check("debug getinfo --socket /s", "debug getinfo -socketPath /s");
+    check(
+        "run --config c --data-dir d --join-token t --trust-domain td --socket /s --log-level debug \
+         --log-format json --trust-bundle b --trust-bundle-format pem",
+        "run -config c -dataDir d -joinToken t -trustDomain td -socketPath /s -logLevel DEBUG \
+         -logFormat JSON -trustBundle b -trustBundleFormat pem",
+    );
+    check(
+        "run --server-address h --server-port 1 --join-token-file f --insecure-bootstrap",
+        "run -serverAddress h -serverPort 1 -joinTokenFile f -insecureBootstrap",
+    );
+    check("run --trust-bundle https://h/b", "run -trustBundleUrl https://h/b");
+}
+
+#[test]
+fn what_says_two_things_is_refused() {
+    for words in [
+        "run --server h:1 --server-address h",
+        "run --trust-bundle a -trustBundleUrl https://h/b",
+        "api fetch --silent x509",
+        "logger set --level loud",
+        "logger set",
+    ] {
+        assert!(read(words).is_err(), "{words}");
+    }
+}
