@@ -6,6 +6,7 @@
 
 mod bundles;
 mod credential;
+mod cut;
 mod deps;
 mod holder;
 mod holders;

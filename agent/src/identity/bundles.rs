@@ -1,9 +1,10 @@
 //! A bundle in the forms in which it is served and used, made once for each change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use steeple::bundle::Bundle;
+use steeple::clock::unix_seconds;
 use steeple::id::TrustDomain;
 use steeple::jwk;
 use steeple::jwt::keys::JwtKeys;
@@ -19,6 +20,8 @@ pub struct PreparedBundle {
     jwt_keys: Arc<JwtKeys>,
     anchors: AnchorSet,
     tainted: BTreeSet<String>,
+    /// Until when authorities are valid, by their key ID.
+    ends: BTreeMap<String, i64>,
 }
 
 impl PreparedBundle {
@@ -35,7 +38,16 @@ impl PreparedBundle {
             .iter()
             .filter(|authority| authority.tainted)
             .map(|authority| authority.key_id.clone());
+        let x509_ends = bundle.x509_authorities.iter().filter_map(|authority| {
+            let certificate = Certificate::parse(&authority.certificate).ok()?;
+            Some((certificate.subject_key_id_hex()?, unix_seconds(certificate.not_after())))
+        });
+        let jwt_ends = bundle
+            .jwt_authorities
+            .iter()
+            .filter_map(|authority| Some((authority.key_id.clone(), authority.expires_at?)));
         Self {
+            ends: x509_ends.chain(jwt_ends).collect(),
             x509_der: bundle.x509_der(),
             jwks: jwk::write::jwt_keys(&bundle),
             jwt_keys: Arc::new(JwtKeys::new(&bundle.jwt_authorities)),
@@ -79,6 +91,12 @@ impl PreparedBundle {
     #[must_use]
     pub fn anchors(&self) -> &AnchorSet {
         &self.anchors
+    }
+
+    /// Until when the authority with this key ID is valid, in seconds since 1970, if that is known.
+    #[must_use]
+    pub fn end_of(&self, key_id: &str) -> Option<i64> {
+        self.ends.get(key_id).copied()
     }
 
     /// Whether the authority with this key ID (the subject key ID of a CA in lower hex, or the

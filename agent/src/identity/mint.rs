@@ -93,7 +93,11 @@ impl Mint {
         bundle: &PreparedBundle,
     ) -> Result<X509Credential, Verdict> {
         let moment = (self.deps.clock.now(), random_fraction());
-        X509Credential::check(entry, key, minted, bundle, moment).map_err(|error| match error {
+        let checked = X509Credential::check(entry, key, minted, bundle, moment);
+        if let Ok(credential) = &checked {
+            self.minter.cuts().look_at_x509(credential.svid(), bundle);
+        }
+        checked.map_err(|error| match error {
             CredentialError::NotVouchedFor(_) => Verdict::NotYet,
             CredentialError::Chain(_)
             | CredentialError::Leaf(_)
@@ -134,14 +138,15 @@ impl Mint {
             error!(entry_id = %entry.id, "the server signed a token for others");
             return Err(Verdict::Wrong);
         }
-        let expires_at = from_unix_seconds(svid.expires_at());
+        let (expires_at, key_id) = (from_unix_seconds(svid.expires_at()), key_id(token));
+        self.minter.cuts().look_at_jwt((svid.id(), &key_id), expires_at, bundle);
         Ok(JwtToken {
             token: token.into(),
             issued_at: minted.issued_at,
             expires_at,
             renew_at: renew_at(now, expires_at, random_fraction()),
             revision: entry.revision,
-            key_id: key_id(token),
+            key_id,
         })
     }
 }

@@ -12,6 +12,7 @@ use steeple::tasks::Tasks;
 use steeple::x509::{Name, Subject, csr};
 
 use super::MintFailure;
+use super::cut::Cuts;
 use super::lane::{Answers, Lane};
 use super::pace::Bounds;
 use crate::server_api::{MintRefusal, Minted, MintedJwt, ServerApi, X509Mint};
@@ -28,6 +29,7 @@ pub(super) struct Minter {
     x509: Lane<X509Mint, Minted>,
     jwt: Lane<JwtMint, MintedJwt>,
     algorithm: KeyAlgorithm,
+    cuts: Cuts,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +52,13 @@ impl Minter {
             x509: Lane::start("x509", X509, tasks, Box::new(x509)),
             jwt: Lane::start("jwt", JWT, tasks, Box::new(jwt)),
             algorithm,
+            cuts: Cuts::default(),
         }
+    }
+
+    /// What is known of SVIDs that end early.
+    pub(super) fn cuts(&self) -> &Cuts {
+        &self.cuts
     }
 
     /// Makes a key and has the server sign for it. The answer is not checked yet.
