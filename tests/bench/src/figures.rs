@@ -10,6 +10,7 @@ use crate::meter::Meter;
 use crate::report::{Figure, Report, Sample};
 
 mod agent;
+mod large;
 mod memory;
 mod server;
 mod start;
@@ -25,6 +26,8 @@ pub(crate) enum Group {
     Memory,
     /// Starts of both, and filling the server
     Start,
+    /// What a server with very many entries or agents takes, and an agent with as many entries
+    Large,
 }
 
 /// Measures these groups, or all.
@@ -39,6 +42,7 @@ pub(crate) async fn measure(kit: &Kit, only: &[Group]) -> anyhow::Result<Report>
             Group::Agent => agent::figures(kit).await?,
             Group::Memory => memory::figures(kit).await?,
             Group::Start => start::figures(kit).await?,
+            Group::Large => large::figures(kit).await?,
         });
     }
     report.end(load());

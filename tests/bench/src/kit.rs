@@ -34,6 +34,10 @@ pub(crate) struct Scale {
     pub(crate) entries: usize,
     /// How often something is started.
     pub(crate) starts: u32,
+    /// Entries of a server as large as there are any.
+    pub(crate) many_entries: usize,
+    /// Agents that a server knows.
+    pub(crate) many_agents: u32,
 }
 
 impl Scale {
@@ -46,6 +50,8 @@ impl Scale {
         agents: 300,
         entries: 20_000,
         starts: 5,
+        many_entries: 100_000,
+        many_agents: 50_000,
     };
 
     /// Enough to see that everything works, and not to learn anything from the numbers.
@@ -58,6 +64,8 @@ impl Scale {
         agents: 3,
         entries: 1_000,
         starts: 1,
+        many_entries: 1_500,
+        many_agents: 50,
     };
 }
 

@@ -13,6 +13,7 @@ mod process;
 mod raw;
 mod report;
 mod server;
+mod sqlite;
 mod workload;
 
 fn main() -> ExitCode {

@@ -49,7 +49,7 @@ impl Server {
     pub(crate) async fn start(kit: &Kit, directory: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
         let (config, log) = (directory.join("server.toml"), directory.join("server.log"));
-        let socket = directory.join("admin/admin.sock");
+        let socket = admin_socket(directory);
         fs::write(&config, configuration(directory, &socket))?;
         fs::write(&log, "")?;
         let started = Instant::now();
@@ -92,6 +92,16 @@ impl Server {
     /// Where agents reach it.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where administrators reach it.
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        admin_socket(&self.directory)
+    }
+
+    /// Its database, which nobody else may touch while it runs.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.directory.join("data/datastore.sqlite")
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -147,6 +157,10 @@ impl Server {
         });
         created.collect()
     }
+}
+
+fn admin_socket(directory: &Path) -> PathBuf {
+    directory.join("admin/admin.sock")
 }
 
 /// An entry for processes of a user, below `parent`.

@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Agent {
     process: Process,
     socket: PathBuf,
+    log: PathBuf,
     started: Instant,
 }
 
@@ -58,7 +59,7 @@ impl Agent {
         let log = directory.join("agent.log");
         let started = Instant::now();
         let process = Process::start(&kit.binary("steeple-agent"), &args, &log)?;
-        Ok(Self { process, socket, started })
+        Ok(Self { process, socket, log, started })
     }
 
     /// Leaves a token where an agent finds it that has not joined yet.
@@ -80,6 +81,18 @@ impl Agent {
                 if answer.is_ok_and(|status| status == ServingStatus::Serving as i32) {
                     return Ok(());
                 }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until the agent has so many entries; how long that took from its start.
+    pub(crate) async fn synced(&mut self, entries: usize) -> anyhow::Result<Duration> {
+        let wanted = format!("synced entries={entries} ");
+        loop {
+            self.check()?;
+            if fs::read_to_string(&self.log)?.contains(&wanted) {
+                return Ok(self.started.elapsed());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

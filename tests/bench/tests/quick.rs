@@ -43,6 +43,13 @@ fn a_quick_run_has_every_figure() {
         "agent: start to first SVID, already attested",
         "server: start to first answer, 20,000 entries",
         "server: BatchCreateEntry, 500 a call, SQLite",
+        "server: BatchCreateEntry of 100,000, an entry",
+        "server: memory, each of 100,000 entries",
+        "server: ListEntries of 100,000, 1,000 a page",
+        "agent: start to having 100,000 entries under an alias",
+        "agent: memory, each of 100,000 entries",
+        "server: memory, each of 100,000 entries that an agent has",
+        "server: GetAuthorizedEntries, 300 under an alias, 50,000 agents",
     ];
     assert_eq!(names, expected);
     for figure in figures {

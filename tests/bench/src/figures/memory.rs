@@ -32,8 +32,8 @@ async fn agent(kit: &Kit) -> anyhow::Result<Vec<Figure>> {
     let mut agent = Agent::start(kit, &kit.path("memory"), &server)?;
     agent.ready().await?;
     let look = async |name, goal| {
-        tokio::time::sleep(REST).await;
-        Ok::<_, anyhow::Error>(Figure::number(name, Unit::MiB, goal, resident(agent.pid())? / MIB))
+        let memory = rested(agent.pid()).await? / MIB;
+        Ok::<_, anyhow::Error>(Figure::number(name, Unit::MiB, goal, memory))
     };
     let mut figures = vec![look("agent: memory, idle", 15.0).await?];
     let [some, many] = kit.scale.holders;
@@ -48,8 +48,7 @@ async fn agent(kit: &Kit) -> anyhow::Result<Vec<Figure>> {
 async fn server(kit: &Kit) -> anyhow::Result<Vec<Figure>> {
     progress("server: memory");
     let server = Server::start(kit, &kit.path("idle")).await?;
-    tokio::time::sleep(REST).await;
-    let idle = resident(server.pid())?;
+    let idle = rested(server.pid()).await?;
     let mut connected = Vec::new();
     for _ in 0..kit.scale.agents {
         let node = Node::join(&server).await?;
@@ -60,10 +59,15 @@ async fn server(kit: &Kit) -> anyhow::Result<Vec<Figure>> {
         }
         connected.push(caller);
     }
-    tokio::time::sleep(REST).await;
-    let each = (resident(server.pid())? - idle) / connected.len() as f64;
+    let each = (rested(server.pid()).await? - idle) / connected.len() as f64;
     Ok(vec![
         Figure::number("server: memory, idle", Unit::MiB, 20.0, idle / MIB),
         Figure::number("server: memory, each connected agent", Unit::KiB, 50.0, each),
     ])
+}
+
+/// What a process holds, in KiB, once it has come to rest.
+pub(super) async fn rested(pid: u32) -> anyhow::Result<f64> {
+    tokio::time::sleep(REST).await;
+    resident(pid)
 }

@@ -1,6 +1,9 @@
 //! What the server takes for the calls of an agent.
 
+use std::path::Path;
+
 use anyhow::{Context as _, ensure};
+use bytes::Bytes;
 use prost::Message as _;
 use steeple_proto::spire::api::server::bundle::v1::GetBundleRequest;
 use steeple_proto::spire::api::server::entry::v1::{
@@ -50,17 +53,9 @@ pub(super) async fn figures(kit: &Kit) -> anyhow::Result<Vec<Figure>> {
 impl Site {
     /// A connection to the server, and another to an echo whose answers are as long.
     async fn pair(&self, kit: &Kit, call: Call) -> anyhow::Result<Pair> {
-        let id = self.server.server_id()?;
-        let channel = self.node.connect(self.server.address(), &id).await?;
-        let mut caller = Caller::new(channel);
-        let answer = caller.call(&call).await.context("the first call")?;
-        check(&call, &answer)?;
-        let directory = kit.path("echo");
-        let echo = Echo::tls(&directory, answer.len())?;
-        let id = Node::load(&directory)?.id;
-        let channel = self.node.connect(echo.address(), &id).await?;
-        let echo = EchoCaller::new(echo, Caller::new(channel), &call);
-        Ok(Pair { call, caller, meter: self.server.meter(), echo })
+        let (pair, answer) = pair(&self.server, &self.node, &kit.path("echo"), call).await?;
+        check(&pair.call, &answer)?;
+        Ok(pair)
     }
 
     fn new_x509(&self, count: usize) -> anyhow::Result<Call> {
@@ -73,6 +68,24 @@ impl Site {
         let path = "/spire.api.server.svid.v1.SVID/BatchNewX509SVID";
         Ok(Call::new(Kind::Unary, path, &request))
     }
+}
+
+/// A connection of a node to a server, and another to an echo whose answers are as long as the
+/// first one, which comes with it. The echo is who [`Node::mint`] wrote into that directory.
+pub(super) async fn pair(
+    server: &Server,
+    node: &Node,
+    echo: &Path,
+    call: Call,
+) -> anyhow::Result<(Pair, Bytes)> {
+    let channel = node.connect(server.address(), &server.server_id()?).await?;
+    let mut caller = Caller::new(channel);
+    let answer = caller.call(&call).await.context("the first call")?;
+    let id = Node::load(echo)?.id;
+    let echo = Echo::tls(echo, answer.len())?;
+    let channel = node.connect(echo.address(), &id).await?;
+    let echo = EchoCaller::new(echo, Caller::new(channel), &call);
+    Ok((Pair { call, caller, meter: server.meter(), echo }, answer))
 }
 
 /// Refuses to measure what is not an answer.
