@@ -148,6 +148,14 @@ impl X509Svid {
         })
     }
 
+    /// The key identifiers of all issuers of the chain in lower-case hexadecimal, from that of the
+    /// leaf upwards: the IDs of the authorities that it depends on.
+    #[must_use]
+    pub fn issuer_key_ids(&self) -> Vec<String> {
+        let parsed = self.chain.certificates().iter().map(|der| Certificate::parse(der));
+        parsed.filter_map(|certificate| certificate.ok()?.authority_key_id().map(hex)).collect()
+    }
+
     /// The leaf and its intermediates.
     #[must_use]
     pub fn chain(&self) -> &Chain {

@@ -176,6 +176,7 @@ impl Sync {
         let known = self.channels.snapshot.borrow().is_some();
         if !known || view.differs(&self.view) {
             info!(entries, bundles = view.bundles().len(), "synced");
+            tell_of_taints(&self.view, &view);
             self.view = view;
             self.publish();
             self.keep();
@@ -258,6 +259,18 @@ impl Sync {
         self.channels.status.send_modify(|status| status.entries = entries);
         self.view = view;
         self.publish();
+    }
+}
+
+/// Says what is newly tainted, in the words that operators of SPIRE look for.
+fn tell_of_taints(former: &View, view: &View) {
+    let Some(own) = view.own_prepared() else { return };
+    let (x509, jwt) = own.newly_tainted(former.own_prepared().map(|former| &**former));
+    if !x509.is_empty() {
+        info!(subject_key_ids = x509.join(","), "New tainted X.509 authorities found");
+    }
+    if !jwt.is_empty() {
+        info!(jwt_authority_key_ids = jwt.join(","), "New tainted JWT authorities found");
     }
 }
 

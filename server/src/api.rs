@@ -14,6 +14,7 @@ use steeple_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use steeple_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
 use steeple_proto::spire::api::server::debug::v1::debug_server::DebugServer;
 use steeple_proto::spire::api::server::entry::v1::entry_server::EntryServer;
+use steeple_proto::spire::api::server::localauthority::v1::local_authority_server::LocalAuthorityServer;
 use steeple_proto::spire::api::server::logger::v1::logger_server::LoggerServer;
 use steeple_proto::spire::api::server::svid::v1::svid_server::SvidServer;
 use steeple_proto::spire::api::server::trustdomain::v1::trust_domain_server::TrustDomainServer;
@@ -34,6 +35,7 @@ use crate::audit::{self, Audit};
 use crate::authz::agent_status::Status as AgentStatus;
 use crate::authz::operation::Reach;
 use crate::ca::Ca;
+use crate::ca::control::AuthorityControl;
 use crate::ca::upstream::UpstreamAuthority;
 use crate::config::TtlConfig;
 use crate::entries::filter::Match;
@@ -54,6 +56,7 @@ pub mod inflow;
 mod issued;
 pub mod limits;
 pub mod listener;
+mod local_authority;
 mod logger;
 pub mod socket;
 mod svid;
@@ -66,6 +69,8 @@ pub struct Deps {
     pub registry: Registry,
     /// What signs.
     pub ca: Ca,
+    /// What changes what signs.
+    pub authorities: AuthorityControl,
     /// How long what is signed lives, unless an entry says otherwise.
     pub ttl: TtlConfig,
     /// The `iss` of tokens.
@@ -98,6 +103,9 @@ pub fn routes(deps: &Arc<Deps>, reach: Reach) -> Routes {
         .add_service(AgentServer::new(agent::AgentService(Arc::clone(deps))))
         .add_service(BundleServer::new(bundle::BundleService(Arc::clone(deps))))
         .add_service(EntryServer::new(entry::EntryService(Arc::clone(deps))))
+        .add_service(LocalAuthorityServer::new(local_authority::LocalAuthorityService(Arc::clone(
+            deps,
+        ))))
         .add_service(SvidServer::new(svid::SvidService(Arc::clone(deps))))
         .add_service(TrustDomainServer::new(trust_domain::TrustDomainService(Arc::clone(deps))));
     match reach {

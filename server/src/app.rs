@@ -29,6 +29,7 @@ use crate::audit::Audit;
 use crate::audit::event::{self, Event};
 use crate::authz::operation::Reach;
 use crate::ca::Ca;
+use crate::ca::control::AuthorityControl;
 use crate::ca::own_svid::OwnSvid;
 use crate::ca::rotation::{self, Rotation};
 use crate::config::{Config, DatastoreConfig, NodeAttestorConfig};
@@ -142,7 +143,7 @@ async fn assemble(
     audit.record(&event::Caller::Server, &[started]).await?;
 
     let base = Base { registry, audit: Arc::clone(&audit), clock, log };
-    let (ca, own_svid) = authorities(config, &base, core).await?;
+    let (ca, control, own_svid) = authorities(config, &base, core).await?;
     let presented = own_svid.material();
     let deps = ServerDeps {
         material: presented.clone(),
@@ -162,7 +163,7 @@ async fn assemble(
         warn!(key, longest = %humantime::format_duration(longest),
             "SVIDs may live shorter than configured, as ca_ttl is short");
     }
-    let address = listen(config, base, Signing { ca, acceptor, presented }, front).await?;
+    let address = listen(config, base, Signing { ca, control, acceptor, presented }, front).await?;
     Ok((audit, address))
 }
 
@@ -182,6 +183,7 @@ struct Base {
 /// What signs, and what shows to clients what was signed for the server itself.
 struct Signing {
     ca: Ca,
+    control: AuthorityControl,
     acceptor: Acceptor,
     presented: watch::Receiver<Arc<Material>>,
 }
@@ -193,7 +195,11 @@ async fn datastore(config: &DatastoreConfig) -> anyhow::Result<Arc<dyn Datastore
     })
 }
 
-async fn authorities(config: &Config, base: &Base, core: &Tasks) -> anyhow::Result<(Ca, OwnSvid)> {
+async fn authorities(
+    config: &Config,
+    base: &Base,
+    core: &Tasks,
+) -> anyhow::Result<(Ca, AuthorityControl, OwnSvid)> {
     let ledger = RegistryLedger::new(base.registry.clone(), Arc::clone(&base.clock));
     let deps = rotation::Deps {
         ledger,
@@ -210,10 +216,11 @@ async fn authorities(config: &Config, base: &Base, core: &Tasks) -> anyhow::Resu
     };
     let rotation = Rotation::start(settings, deps).await?;
     let ca = Ca::new(rotation.authorities(), Arc::clone(&base.audit), Arc::clone(&base.clock));
+    let control = rotation.control();
     core.spawn(info_span!("rotation"), |stop| rotation.run(stop));
     let ttl = config.ttl.x509_svid;
     let own_svid = OwnSvid::start(ca.clone(), ttl, Arc::clone(&base.clock)).await?;
-    Ok((ca, own_svid))
+    Ok((ca, control, own_svid))
 }
 
 async fn listen(
@@ -222,7 +229,7 @@ async fn listen(
     signing: Signing,
     front: &Tasks,
 ) -> anyhow::Result<SocketAddr> {
-    let Signing { ca, acceptor, presented } = signing;
+    let Signing { ca, control, acceptor, presented } = signing;
     let attestors = attestors(config, &base)?;
     let limits = Arc::new(Limits::new(config.rate_limits));
     let shared = Arc::new(Shared {
@@ -238,6 +245,7 @@ async fn listen(
     let deps = Arc::new(Deps {
         registry: base.registry,
         ca,
+        authorities: control,
         ttl: config.ttl,
         jwt_issuer: config.jwt_issuer.clone(),
         upstream: None,

@@ -1,6 +1,6 @@
 //! A bundle in the forms in which it is served and used, made once for each change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steeple::bundle::Bundle;
@@ -19,7 +19,8 @@ pub struct PreparedBundle {
     jwks: Vec<u8>,
     jwt_keys: Arc<JwtKeys>,
     anchors: AnchorSet,
-    tainted: BTreeSet<String>,
+    /// Whether an authority is tainted, by its ID.
+    authorities: BTreeMap<String, bool>,
     /// Until when authorities are valid, by their key ID.
     ends: BTreeMap<String, i64>,
 }
@@ -29,15 +30,15 @@ impl PreparedBundle {
     #[must_use]
     pub fn new(bundle: Arc<Bundle>) -> Self {
         let anchors = AnchorSet::of(bundle.trust_domain.clone(), Anchors::from(&*bundle));
-        let tainted_x509 =
-            bundle.x509_authorities.iter().filter(|authority| authority.tainted).filter_map(
-                |authority| Certificate::parse(&authority.certificate).ok()?.subject_key_id_hex(),
-            );
-        let tainted_jwt = bundle
-            .jwt_authorities
-            .iter()
-            .filter(|authority| authority.tainted)
-            .map(|authority| authority.key_id.clone());
+        let x509 = bundle.x509_authorities.iter().filter_map(|authority| {
+            let certificate = Certificate::parse(&authority.certificate).ok()?;
+            Some((certificate.subject_key_id_hex()?, authority.tainted))
+        });
+        let jwt = bundle.jwt_authorities.iter().map(|key| (key.key_id.clone(), key.tainted));
+        let mut authorities = BTreeMap::new();
+        for (id, tainted) in x509.chain(jwt) {
+            *authorities.entry(id).or_default() |= tainted;
+        }
         let x509_ends = bundle.x509_authorities.iter().filter_map(|authority| {
             let certificate = Certificate::parse(&authority.certificate).ok()?;
             Some((certificate.subject_key_id_hex()?, unix_seconds(certificate.not_after())))
@@ -52,7 +53,7 @@ impl PreparedBundle {
             jwks: jwk::write::jwt_keys(&bundle),
             jwt_keys: Arc::new(JwtKeys::new(&bundle.jwt_authorities)),
             anchors,
-            tainted: tainted_x509.chain(tainted_jwt).collect(),
+            authorities,
             bundle,
         }
     }
@@ -103,6 +104,23 @@ impl PreparedBundle {
     /// `kid` of a JWT key) is no longer to be relied on.
     #[must_use]
     pub fn is_tainted(&self, key_id: &str) -> bool {
-        self.tainted.contains(key_id)
+        self.authorities.get(key_id) == Some(&true)
+    }
+
+    /// Whether the bundle has an authority with this key ID, tainted or not.
+    #[must_use]
+    pub fn has_authority(&self, key_id: &str) -> bool {
+        self.authorities.contains_key(key_id)
+    }
+
+    /// The IDs of those that are tainted here and were not in `former`: of CAs, and of JWT keys.
+    #[must_use]
+    pub fn newly_tainted(&self, former: Option<&Self>) -> (Vec<&str>, Vec<&str>) {
+        let jwt = |id: &str| self.bundle.jwt_authorities.iter().any(|key| key.key_id == id);
+        let tainted = self.authorities.iter().filter(|(_, tainted)| **tainted);
+        let new = tainted.map(|(id, _)| id.as_str());
+        let new = new.filter(|id| !former.is_some_and(|former| former.is_tainted(id)));
+        let (of_jwt, of_x509) = new.partition(|id| jwt(id));
+        (of_x509, of_jwt)
     }
 }

@@ -17,6 +17,8 @@ pub struct X509Credential {
     svid: X509Svid,
     chain: Vec<u8>,
     key: Pkcs8,
+    /// The IDs of the authorities that it depends on, that of the leaf's issuer first.
+    issuers: Vec<String>,
     revision: i64,
     renew_at: SystemTime,
 }
@@ -69,6 +71,7 @@ impl X509Credential {
         Ok(Self {
             chain: svid.chain().concatenated(),
             key: key.pkcs8()?,
+            issuers: svid.issuer_key_ids(),
             revision: entry.revision,
             renew_at: renew_at(now, svid.not_after(), random),
             svid,
@@ -112,9 +115,25 @@ impl X509Credential {
         *self.svid.spiffe_id() == entry.content.spiffe_id && now < self.svid.not_after()
     }
 
-    /// Whether the authority that signed it is no longer to be relied on.
+    /// Whether an authority that it depends on is no longer to be relied on.
     pub(super) fn is_tainted(&self, bundle: &PreparedBundle) -> bool {
-        self.svid.authority_key_id().is_some_and(|id| bundle.is_tainted(id))
+        self.issuers.iter().any(|id| bundle.is_tainted(id))
+    }
+
+    /// Whether the bundle still vouches for it: what depends on a revoked authority does it no
+    /// longer.
+    #[must_use]
+    pub fn is_vouched_for(&self, bundle: &PreparedBundle, now: SystemTime) -> bool {
+        // An ID that is there spares the checks of all signatures each time that anything changes.
+        let has_root = self.issuers.last().is_some_and(|id| bundle.has_authority(id));
+        let chain = self.svid.chain().certificates();
+        has_root || verify_peer(chain, Role::Client, bundle.anchors(), now).is_ok()
+    }
+
+    /// The IDs of the authorities that it depends on, that of the leaf's issuer first.
+    #[must_use]
+    pub fn issuers(&self) -> &[String] {
+        &self.issuers
     }
 }
 

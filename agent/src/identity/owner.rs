@@ -227,6 +227,12 @@ impl Owner {
                 self.asked.remove(id);
                 self.failures.remove(id);
             }
+            if plan.tainted > 0 {
+                info!(
+                    count = plan.tainted,
+                    "Scheduled rotation for SVID entries due to tainted X.509 authorities"
+                );
+            }
             for id in plan.mint {
                 self.start(&snapshot, id);
             }
@@ -256,12 +262,23 @@ impl Owner {
     fn drop_tokens(&mut self, snapshot: &Snapshot, now: SystemTime) {
         let own = snapshot.own_bundle();
         let before = self.holdings.jwt.len();
+        let mut tainted = 0;
         self.holdings.jwt.retain(|key, token| {
             let current = |entry: &Arc<Entry>| entry.revision == token.revision;
+            let is_tainted = own.is_some_and(|bundle| bundle.is_tainted(&token.key_id));
+            let is_revoked = own.is_some_and(|bundle| !bundle.has_authority(&token.key_id));
+            tainted += usize::from(is_tainted);
             now < token.expires_at
                 && snapshot.entry(&key.entry).is_some_and(current)
-                && !own.is_some_and(|bundle| bundle.is_tainted(&token.key_id))
+                && !is_tainted
+                && !is_revoked
         });
+        if tainted > 0 {
+            info!(
+                count = tainted,
+                "JWT-SVIDs were removed from the JWT cache because they were issued by a tainted authority"
+            );
+        }
         while self.holdings.jwt.len() > MAX_TOKENS {
             let first = self.holdings.jwt.iter().min_by_key(|(_, token)| token.expires_at);
             let Some(key) = first.map(|(key, _)| key.clone()) else { break };

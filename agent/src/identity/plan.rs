@@ -9,7 +9,7 @@ use steeple::clock::end_of_wait;
 use steeple::entry::{Entry, EntryId};
 use steeple::selector::SelectorSet;
 
-use super::{Holdings, Snapshot};
+use super::{Holdings, Snapshot, X509Credential};
 
 /// The first wait after a failed mint; it doubles up to [`MAX_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -33,8 +33,10 @@ pub(super) struct Wanted {
 pub(super) struct Plan {
     /// Entries to mint for.
     pub(super) mint: Vec<EntryId>,
+    /// How many of these have something that is tainted.
+    pub(super) tainted: usize,
     /// Entries whose credential is to be wiped: the entry is gone or for others, gives another
-    /// identity, or the credential has expired.
+    /// identity, or the credential has expired or is no longer vouched for.
     pub(super) wipe: Vec<EntryId>,
     /// Entries that are no longer asked for, as they are gone or for others.
     pub(super) forget: Vec<EntryId>,
@@ -90,13 +92,20 @@ pub(super) fn plan(
             plan.wipe.extend(held.map(|_| id.clone()));
             continue;
         };
-        let serves = held.is_some_and(|credential| credential.serves(entry, now));
+        let own = snapshot.own_bundle();
+        let serves = held.is_some_and(|credential| {
+            let vouched = own.is_none_or(|bundle| credential.is_vouched_for(bundle, now));
+            vouched && credential.serves(entry, now)
+        });
         if held.is_some() && !serves {
             plan.wipe.push(id.clone());
         }
+        let tainted = |credential: &Arc<X509Credential>| {
+            own.is_some_and(|bundle| credential.is_tainted(bundle))
+        };
+        let is_tainted = held.is_some_and(tainted);
         let due = held.filter(|_| serves).map_or(now, |credential| {
-            let tainted = snapshot.own_bundle().is_some_and(|bundle| credential.is_tainted(bundle));
-            if credential.revision() != entry.revision || tainted {
+            if credential.revision() != entry.revision || is_tainted {
                 now
             } else {
                 credential.renew_at()
@@ -104,7 +113,12 @@ pub(super) fn plan(
         });
         if !wanted.in_flight {
             let due = wanted.retry_at(now).map_or(due, |retry_at| due.max(retry_at));
-            if due <= now { plan.mint.push(id.clone()) } else { wake_at(&mut plan.wake, due) }
+            if due <= now {
+                plan.mint.push(id.clone());
+                plan.tainted += usize::from(is_tainted);
+            } else {
+                wake_at(&mut plan.wake, due);
+            }
         }
         // Also while a mint is under way: an expired credential is never served.
         if let Some(credential) = held.filter(|_| serves) {

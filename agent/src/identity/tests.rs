@@ -152,6 +152,36 @@ async fn a_tainted_authority_is_moved_off_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_of_a_tainted_or_revoked_key_is_dropped_at_once() {
+    for revoke in [false, true] {
+        let node = Node::new(vec![web()]).await;
+        let holder = node.holders.of(&node.instance).unwrap();
+        node.jwt(&["a"]).await.unwrap();
+        assert_eq!(holder.watch().borrow().jwt.len(), 1);
+        let mut bundle = (**node.bundle.bundle()).clone();
+        bundle.jwt_authorities[0].tainted = true;
+        if revoke {
+            bundle.jwt_authorities.clear();
+        }
+        node.publish(node.entries(), &Arc::new(PreparedBundle::new(Arc::new(bundle))));
+        node.pass(Duration::from_millis(1)).await;
+        assert!(holder.watch().borrow().jwt.is_empty(), "{revoke}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_revoked_authority_signed_is_dropped_at_once() {
+    let node = Node::new(vec![web()]).await;
+    node.x509().await.unwrap();
+    *node.server.away.lock().unwrap() = true;
+    let empty =
+        Arc::new(PreparedBundle::new(Arc::new(Bundle::empty(TrustDomain::parse("td").unwrap()))));
+    node.publish(node.entries(), &empty);
+    node.pass(Duration::from_millis(1)).await;
+    assert!(node.held().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_bundle_does_not_vouch_for_is_never_served() {
     let node = Node::new(vec![web()]).await;
     let empty =

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use steeple::bundle::{Bundle, X509Authority};
 use steeple::clock::end_of_wait;
+use steeple::x509::Certificate;
 
 use crate::server_api::node_api::AttestError;
 use crate::server_api::{Denial, MAX_RETRY_AFTER, ServerError};
@@ -120,6 +122,20 @@ fn next_call(situation: &Situation, now: SystemTime) -> Next {
     // The SVID may expire before that; a second later it is no longer valid.
     let expired_at = situation.svid.map(|term| term.not_after + Duration::from_secs(1));
     Next::Wait(expired_at.map_or(retry_at, |at| at.min(retry_at)))
+}
+
+/// Whether an SVID that depends on authorities with these key IDs, the topmost last, is to be
+/// replaced before it is time: one of them is tainted, or the topmost is no longer in the bundle.
+#[must_use]
+pub fn is_abandoned(issuers: &[String], bundle: &Bundle) -> bool {
+    let id = |authority: &X509Authority| {
+        Certificate::parse(&authority.certificate).ok()?.subject_key_id_hex()
+    };
+    let authorities = &bundle.x509_authorities;
+    let mut tainted = authorities.iter().filter(|authority| authority.tainted).filter_map(id);
+    let mut all = authorities.iter().filter_map(id);
+    tainted.any(|id| issuers.contains(&id))
+        || issuers.last().is_some_and(|top| !all.any(|id| id == *top))
 }
 
 /// When an SVID is to be renewed: at half of its life, give or take a tenth of that. `random` is

@@ -221,6 +221,9 @@ impl Node {
         if !self.greeted {
             self.greet().await;
         }
+        if let Some(bundle) = &bundle {
+            self.leave_abandoned(bundle);
+        }
         let Some(bundle) = bundle.filter(|b| b.x509_authorities != self.saved.trust) else {
             return;
         };
@@ -228,6 +231,21 @@ impl Node {
         self.saved.trust = bundle.x509_authorities.clone();
         if let Err(error) = self.store() {
             warn!(error = &error as &dyn Error, "the trust bundle was not stored");
+        }
+    }
+
+    /// Renews an SVID whose authority is not to be relied on any more as soon as possible.
+    fn leave_abandoned(&mut self, bundle: &Bundle) {
+        let now = self.deps.clock.now();
+        let (Some(identity), Some(term)) = (&self.saved.identity, &mut self.term) else {
+            return;
+        };
+        if now < term.renew_at && plan::is_abandoned(&identity.svid.issuer_key_ids(), bundle) {
+            info!(
+                spiffe_id = %identity.svid.spiffe_id(),
+                "Agent SVID is tainted by a root authority, forcing rotation"
+            );
+            term.renew_at = now;
         }
     }
 

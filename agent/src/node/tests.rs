@@ -138,7 +138,7 @@ struct Running {
     status: watch::Receiver<NodeStatus>,
     material: watch::Receiver<Option<Arc<Material>>>,
     denials: mpsc::Sender<Denial>,
-    _bundle: watch::Sender<Option<Arc<Bundle>>>,
+    bundles: watch::Sender<Option<Arc<Bundle>>>,
     ended: tokio::task::JoinHandle<Result<(), NodeError>>,
     tasks: Tasks,
 }
@@ -193,7 +193,7 @@ impl World {
             status: status.subscribe(),
             material: material.subscribe(),
             denials,
-            _bundle: bundle,
+            bundles: bundle,
             ended: tasks.spawn(Span::none(), |stop| node.run(stop)),
             tasks,
         }
@@ -227,6 +227,33 @@ async fn seconds(seconds: u64) {
 
 fn away() -> ServerError {
     ServerError::Unavailable("away".into())
+}
+
+/// An authority that is tainted, and one that was revoked while this node was not looking.
+#[tokio::test(start_paused = true)]
+async fn a_node_leaves_an_authority_that_is_not_to_be_relied_on_at_once() {
+    for (reattestable, revoked) in [(false, false), (true, false), (false, true)] {
+        let world = World::new(reattestable);
+        let mut node = world.start();
+        node.until(Standing::Attested).await;
+        let bundle = world.server.authority.bundle();
+        node.bundles.send_replace(Some(Arc::new(bundle.clone())));
+        seconds(100).await;
+        world.calls();
+        let mut worse = bundle;
+        worse.x509_authorities[0].tainted = true;
+        if revoked {
+            worse.x509_authorities = Authority::new(world.clock.now()).bundle().x509_authorities;
+        }
+        node.bundles.send_replace(Some(Arc::new(worse)));
+        seconds(1).await;
+        let expected = if reattestable { Call::Attest } else { Call::Renew };
+        assert_eq!(world.calls()[0], (expected, 100));
+        // What it gets is no better, which must not become a storm.
+        seconds(600).await;
+        assert!(world.calls().len() < 20);
+        node.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

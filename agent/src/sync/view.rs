@@ -97,7 +97,11 @@ impl View {
     }
 
     pub(super) fn own_bundle(&self) -> Option<Arc<Bundle>> {
-        self.bundles.get(&self.own).map(|bundle| Arc::clone(bundle.bundle()))
+        self.own_prepared().map(|bundle| Arc::clone(bundle.bundle()))
+    }
+
+    pub(super) fn own_prepared(&self) -> Option<&Arc<PreparedBundle>> {
+        self.bundles.get(&self.own)
     }
 }
 

@@ -55,7 +55,13 @@ impl Credentials {
                 }
                 now
             };
-            return Ok((entitlement, held?));
+            let (held, own, now) =
+                (held?, own_bundle(&entitlement)?, party.caller().deps.clock.now());
+            if held.iter().flatten().all(|held| held.is_vouched_for(own, now)) {
+                return Ok((entitlement, held));
+            }
+            // Its authority was revoked just now, and whoever holds it is about to drop it.
+            tokio::task::yield_now().await;
         }
     }
 

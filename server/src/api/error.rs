@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use tracing::error;
 
 use super::limits::Exceeded;
+use super::local_authority::refusal::AuthorityRefusal;
 use crate::authz::agent_status::AgentRefusal;
 use crate::ca::IssueError;
 use crate::ca::request::Refusal;
@@ -124,6 +125,9 @@ pub enum ApiError {
     /// The server above this one did not do its part.
     #[error("{0}")]
     Upstream(#[source] Arc<UpstreamError>),
+    /// Nothing was done with an authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityRefusal),
     /// Nothing is granted that cannot be recorded.
     #[error("nothing was done, as the audit log cannot be written")]
     Unrecorded,
@@ -167,6 +171,7 @@ impl ApiError {
             Self::Write(_) | Self::Unrecorded | Self::Stopping => Code::Unavailable,
             Self::Issue(error) => issue_code(error),
             Self::Upstream(error) => upstream_code(error),
+            Self::Authority(refusal) => refusal.code(),
             Self::Attest(error) => attest_code(error),
             Self::UnknownAttestor(_) => Code::FailedPrecondition,
             Self::BannedNode | Self::MustReattest | Self::Denied { .. } => Code::PermissionDenied,
@@ -213,6 +218,7 @@ impl ApiError {
             | Self::Limited(Exceeded::Burst { .. })
             | Self::Issue(_)
             | Self::Upstream(_)
+            | Self::Authority(_)
             | Self::Unrecorded
             | Self::Unimplemented(_)
             | Self::TooSlow(_)

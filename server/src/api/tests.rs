@@ -30,6 +30,7 @@ use crate::node_attest::{AttestError, Attested, Conversation};
 
 mod abandoned;
 mod agents;
+mod authorities;
 mod bundles;
 mod downstream;
 mod entries;
@@ -84,11 +85,15 @@ impl Server {
         let tokens: Arc<dyn NodeAttestor> =
             Arc::new(JoinTokens::new(registry.clone(), clock.clone()));
         let echo: Arc<dyn NodeAttestor> = Arc::new(Echo);
-        let ca = ca(&registry, &audit, &clock).await;
+        let rotation = authorities(&registry, &audit, &clock).await;
+        let ca = Ca::new(rotation.authorities(), audit.clone(), clock.clone());
+        let control = rotation.control();
+        tasks.spawn(tracing::Span::none(), |stop| rotation.run(stop));
         let ttl = Duration::from_secs(3_600);
         let own_svid = OwnSvid::start(ca.clone(), ttl, clock.clone()).await.unwrap().material();
         let deps = Arc::new(Deps {
             ca,
+            authorities: control,
             ttl: TtlConfig {
                 x509_svid: Duration::from_secs(3_600),
                 jwt_svid: Duration::from_secs(300),
@@ -207,7 +212,11 @@ fn check_status<T: std::fmt::Debug>(found: Result<T, Status>, code: Code, messag
 }
 
 /// Authorities that live for a day, with keys in memory.
-async fn ca(registry: &Registry, audit: &Arc<Audit>, clock: &Arc<TokioClock>) -> Ca {
+async fn authorities(
+    registry: &Registry,
+    audit: &Arc<Audit>,
+    clock: &Arc<TokioClock>,
+) -> Rotation<RegistryLedger> {
     let config = rotation::Config {
         trust_domain: td(),
         lifetime: Duration::from_secs(86_400),
@@ -221,8 +230,7 @@ async fn ca(registry: &Registry, audit: &Arc<Audit>, clock: &Arc<TokioClock>) ->
         audit: audit.clone(),
         clock: clock.clone(),
     };
-    let rotation = Rotation::start(config, deps).await.unwrap();
-    Ca::new(rotation.authorities(), audit.clone(), clock.clone())
+    Rotation::start(config, deps).await.unwrap()
 }
 
 /// A request for a certificate, with a key of its own.

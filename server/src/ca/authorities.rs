@@ -1,5 +1,6 @@
 //! Those authorities that sign now, as one immutable value that whoever signs takes a copy of.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -24,6 +25,8 @@ pub struct Authorities {
     trust_domain: TrustDomain,
     x509: X509Authority,
     jwt: JwtAuthority,
+    /// The CAs of this server that are vouched for and not tainted.
+    relied_on: Arc<BTreeSet<AuthorityId>>,
 }
 
 /// A CA that signs.
@@ -32,6 +35,7 @@ pub struct X509Authority {
     id: AuthorityId,
     issuer: Arc<Issuer>,
     pace: Pace,
+    public_at: SystemTime,
     tail: Tail,
 }
 
@@ -58,8 +62,20 @@ struct Done {
 }
 
 impl Authorities {
-    pub(super) fn new(trust_domain: TrustDomain, x509: X509Authority, jwt: JwtAuthority) -> Self {
-        Self { trust_domain, x509, jwt }
+    pub(super) fn new(
+        trust_domain: TrustDomain,
+        x509: X509Authority,
+        jwt: JwtAuthority,
+        relied_on: BTreeSet<AuthorityId>,
+    ) -> Self {
+        Self { trust_domain, x509, jwt, relied_on: Arc::new(relied_on) }
+    }
+
+    /// The CAs of this server that are vouched for and not tainted, those that no longer sign among
+    /// them.
+    #[must_use]
+    pub fn relied_on(&self) -> &BTreeSet<AuthorityId> {
+        &self.relied_on
     }
 
     /// The trust domain that they are authorities of.
@@ -82,8 +98,15 @@ impl Authorities {
 }
 
 impl X509Authority {
-    pub(super) fn new(issuer: Issuer, pace: Pace, tail: Tail) -> Self {
-        Self { id: issuer.authority_id().into(), issuer: Arc::new(issuer), pace, tail }
+    pub(super) fn new(issuer: Issuer, pace: Pace, public_at: SystemTime, tail: Tail) -> Self {
+        let id = issuer.authority_id().into();
+        Self { id, issuer: Arc::new(issuer), pace, public_at, tail }
+    }
+
+    /// When it has been public for so long that whoever looks now and then knows it.
+    #[must_use]
+    pub fn public_at(&self) -> SystemTime {
+        self.public_at
     }
 
     /// Its name.

@@ -53,6 +53,15 @@ struct Life {
     renew_at: SystemTime,
 }
 
+/// Why it is renewed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Due {
+    /// What signed it is tainted, or no longer vouched for.
+    Distrusted,
+    /// It is time.
+    Time,
+}
+
 impl OwnSvid {
     /// Issues the first one, to live for `ttl` or as long as its authority.
     pub async fn start(ca: Ca, ttl: Duration, clock: Arc<dyn Clock>) -> Result<Self, OwnSvidError> {
@@ -68,7 +77,8 @@ impl OwnSvid {
         self.material.subscribe()
     }
 
-    /// Renews it at half of its life and when another authority signs, until `stop`.
+    /// Renews it at half of its life, when another authority signs that everybody knows, and at once
+    /// when the one that signed it is tainted, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut failing = false;
         loop {
@@ -76,8 +86,13 @@ impl OwnSvid {
                 () = stop.cancelled() => return,
                 () = self.wait() => {}
             }
-            if !self.is_due() {
-                continue;
+            let why = match due(&self.life, &self.ca.authorities(), self.clock.now()) {
+                Some(why) => why,
+                None => continue,
+            };
+            if why == Due::Distrusted && !failing {
+                info!(authority_id = %self.life.issued_by,
+                    "Server SVID signed using a tainted authority, forcing rotation of the Server SVID");
             }
             match issue(&self.ca, self.ttl, &*self.clock).await {
                 Ok((material, life)) => {
@@ -108,12 +123,21 @@ impl OwnSvid {
             Ok(()) = self.authorities.changed() => {}
         }
     }
+}
 
-    fn is_due(&self) -> bool {
-        let now = self.clock.now();
-        let issuer_changed = *self.ca.authorities().x509().id() != self.life.issued_by;
-        issuer_changed || self.life.renew_at <= now || now < self.life.not_before
+/// Whether the SVID has to be renewed now, and why.
+///
+/// It moves to another CA once that has been public for long: an agent that does not know the CA
+/// cannot connect any more, and so never learns of it. One that is tainted is left at once.
+fn due(life: &Life, authorities: &Authorities, now: SystemTime) -> Option<Due> {
+    let active = authorities.x509();
+    let is_active = *active.id() == life.issued_by;
+    // What is active and tainted is about to be replaced, and until then signs no better one.
+    if !is_active && !authorities.relied_on().contains(&life.issued_by) {
+        return Some(Due::Distrusted);
     }
+    let can_move = !is_active && active.public_at() <= now;
+    (can_move || life.renew_at <= now || now < life.not_before).then_some(Due::Time)
 }
 
 async fn issue(

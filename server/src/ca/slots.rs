@@ -105,7 +105,7 @@ pub fn plan(slots: &Slots, now: SystemTime) -> Vec<Step> {
         }
         (Some((_, active)), Some((slot, prepared)))
             if (active.activate_at() <= now || active.is_ahead(now))
-                && (prepared.published_at() <= now || prepared.is_ahead(now)) =>
+                && (prepared.public_at() <= now || prepared.is_ahead(now)) =>
         {
             vec![Step::Activate(slot)]
         }
@@ -120,7 +120,7 @@ pub fn wait(slots: &Slots, now: SystemTime) -> Duration {
     let occupants = [slots.a, slots.b].into_iter().flatten();
     let due = occupants.flat_map(|occupant| match occupant.status {
         Status::Active => [occupant.prepare_at(), occupant.activate_at(), occupant.not_after],
-        Status::Prepared => [occupant.published_at(); 3],
+        Status::Prepared => [occupant.public_at(); 3],
         Status::Old => [i64::MIN; 3],
     });
     let next = due.filter(|due| *due > seconds).map(|due| due.abs_diff(seconds)).min();
@@ -174,7 +174,10 @@ impl Occupant {
         self.not_after.saturating_sub((self.lifetime() / 6).min(7 * DAY))
     }
 
-    fn published_at(&self) -> i64 {
+    /// When it has been public for so long that whoever looks now and then knows it, in seconds since
+    /// 1970.
+    #[must_use]
+    pub fn public_at(self) -> i64 {
         self.issued_at.saturating_add(PROPAGATION.min(self.lifetime() / 6))
     }
 

@@ -12,7 +12,7 @@ use steeple_proto::spire::api::server::entry::v1 as entry_pb;
 use steeple_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use steeple_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
 use steeple_proto::spire::api::server::localauthority::v1::{
-    GetJwtAuthorityStateRequest, GetX509AuthorityStateRequest,
+    GetJwtAuthorityStateRequest, GetWitAuthorityStateRequest,
 };
 use steeple_proto::spire::api::server::svid::v1 as svid_pb;
 use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
@@ -152,8 +152,8 @@ async fn anybody_reads_the_bundle() {
 async fn what_is_not_served_says_so_to_those_who_might_ask() {
     let server = Server::new().await;
     let state = |channel| async move {
-        let request = GetX509AuthorityStateRequest {};
-        LocalAuthorityClient::new(channel).get_x509_authority_state(request).await
+        let request = GetWitAuthorityStateRequest {};
+        LocalAuthorityClient::new(channel).get_wit_authority_state(request).await
     };
     assert_eq!(state(server.local()).await.unwrap_err().code(), Code::Unimplemented);
     assert_eq!(state(server.anonymous()).await.unwrap_err().code(), Code::PermissionDenied);

@@ -1,5 +1,6 @@
 //! What servers below this one get.
 
+use std::collections::BTreeSet;
 use steeple::clock::from_unix_seconds;
 use steeple::jwt::make::JwtSigner;
 use steeple::keys::Signer as _;
@@ -13,9 +14,10 @@ use crate::ca::testing::{Bench, NOW};
 
 fn authorities(ca: &Tier) -> Authorities {
     let x509 = Issuer::new(&ca.chain, ca.key.clone()).unwrap();
-    let x509 = X509Authority::new(x509, ca.key.pace(), Tail::new());
+    let x509 = X509Authority::new(x509, ca.key.pace(), at(0), Tail::new());
     let signer = JwtSigner::new("kid", key()).unwrap();
-    Authorities::new(td("td"), x509, JwtAuthority::new(signer, at(3_600), Tail::new()))
+    let jwt = JwtAuthority::new(signer, at(3_600), Tail::new());
+    Authorities::new(td("td"), x509, jwt, BTreeSet::new())
 }
 
 fn unit(name: &[u8]) -> String {

@@ -6,6 +6,8 @@ use steeple::x509::{Serial, X509Svid};
 use tracing::Span;
 
 use super::*;
+use crate::ca::control::Change;
+use crate::ca::slots::Kind;
 use crate::ca::testing::{Bench, NOW};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -88,6 +90,37 @@ async fn it_is_replaced_when_the_clock_was_set() {
         assert!(unix_seconds(svid.not_before()) <= wrong + 20);
         assert!(wrong + 20 < unix_seconds(svid.not_after()));
         running.tasks.shutdown(HOUR).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_moves_to_a_new_authority_once_that_is_known_or_the_old_one_is_tainted() {
+    for taint in [false, true] {
+        let bench = Bench::new();
+        let rotation = bench.start(DAY).await.unwrap();
+        let (control, tasks) = (rotation.control(), Tasks::new());
+        let own = OwnSvid::start(bench.ca(&rotation), 4 * HOUR, bench.clock.clone()).await.unwrap();
+        let material = own.material();
+        tasks.spawn(Span::none(), |stop| rotation.run(stop));
+        tasks.spawn(Span::none(), |stop| own.run(stop));
+        let by = || Caller::Local { uid: 0, gid: 0, pid: None };
+        let issuer = || {
+            let svid = X509Svid::new(material.borrow().chain().clone()).unwrap();
+            svid.authority_key_id().unwrap().to_owned()
+        };
+        let old = issuer();
+        let new = control.prepare(by(), Kind::X509Ca).await.unwrap().id.to_string();
+        control.change(by(), Change::Activate, (Kind::X509Ca, &new)).await.unwrap();
+        sleep(3_590).await;
+        assert_eq!(issuer(), old);
+        if taint {
+            control.change(by(), Change::Taint, (Kind::X509Ca, &old)).await.unwrap();
+            sleep(1).await;
+        } else {
+            sleep(20).await;
+        }
+        assert_eq!(issuer(), new);
+        tasks.shutdown(HOUR).await.unwrap();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is known of the authorities, and each step that changes it: made, remembered, then used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -230,12 +230,15 @@ impl<L: Ledger> Keeper<L> {
         let chain = Chain::new(certificates.collect())?;
         let pace = signer.pace();
         let issuer = Issuer::new(&chain, signer)?;
-        let x509 = X509Authority::new(issuer, pace, self.tail(ca));
+        let public_at = ca.slot.and_then(|slot| self.slots(Kind::X509Ca).of(slot));
+        let public_at = from_unix_seconds(public_at.map_or(i64::MIN, Occupant::public_at));
+        let x509 = X509Authority::new(issuer, pace, public_at, self.tail(ca));
         let (key, signer) = self.active(Kind::JwtKey)?;
         let signer = JwtSigner::new(key.authority_id.as_str(), signer)?;
         let not_after = from_unix_seconds(key.not_after);
         let jwt = JwtAuthority::new(signer, not_after, self.tail(key));
-        Ok(Authorities::new(self.config.trust_domain.clone(), x509, jwt))
+        let relied_on = self.relied_on();
+        Ok(Authorities::new(self.config.trust_domain.clone(), x509, jwt, relied_on))
     }
 
     /// Whether it is those that sign.
@@ -245,6 +248,15 @@ impl<L: Ledger> Keeper<L> {
         };
         is_active(Kind::X509Ca, authorities.x509().id())
             && is_active(Kind::JwtKey, authorities.jwt().id())
+            && *authorities.relied_on() == self.relied_on()
+    }
+
+    /// The CAs that are vouched for and not tainted.
+    fn relied_on(&self) -> BTreeSet<AuthorityId> {
+        let bundle = self.bundle();
+        let of_kind = self.journal.records().iter().filter(|r| r.kind == Kind::X509Ca);
+        let relied_on = of_kind.filter(|record| vouched::is_vouched(record, &bundle));
+        relied_on.map(|record| record.authority_id.clone()).collect()
     }
 
     fn active(&self, kind: Kind) -> Result<(&Record, Arc<dyn Signer>), RotationError> {

@@ -1,0 +1,178 @@
+//! Why nothing was done with an authority, in the words that SPIRE has for it.
+
+use std::fmt;
+
+use thiserror::Error;
+use tonic::Code;
+
+use crate::ca::control::{Change, ControlError};
+use crate::ca::slots::Kind;
+
+/// What was asked, of what, and why it was not done.
+#[derive(Clone, Debug, Error)]
+pub struct AuthorityRefusal {
+    pub(in crate::api) asked: Asked,
+    pub(in crate::api) of: Object,
+    #[source]
+    pub(in crate::api) error: ControlError,
+}
+
+/// What was asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::api) enum Asked {
+    /// What there is.
+    State,
+    /// An authority that can sign next.
+    Prepare,
+    /// A change of one.
+    Change(Change),
+}
+
+/// Of what it was asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::api) enum Object {
+    /// The server's own authorities.
+    Own(Kind),
+    /// What is above them.
+    Upstream,
+}
+
+impl AuthorityRefusal {
+    /// The status code.
+    pub(in crate::api) fn code(&self) -> Code {
+        match &self.error {
+            ControlError::Initializing | ControlError::Stopping => Code::Unavailable,
+            ControlError::NoId
+            | ControlError::Unknown
+            | ControlError::Active
+            | ControlError::Prepared
+            | ControlError::Untainted => Code::InvalidArgument,
+            ControlError::Old => match self.asked {
+                Asked::Change(Change::Activate) => Code::FailedPrecondition,
+                Asked::Change(Change::Taint | Change::Revoke) | Asked::State | Asked::Prepare => {
+                    Code::InvalidArgument
+                }
+            },
+            ControlError::Unusable | ControlError::HasUpstream | ControlError::NoUpstream => {
+                Code::FailedPrecondition
+            }
+            ControlError::Failed(_) => Code::Internal,
+        }
+    }
+
+    /// What is said before the reason.
+    fn prefix(&self) -> &'static str {
+        match (self.asked, self.of) {
+            (Asked::Change(Change::Revoke), Object::Own(_)) => "invalid authority ID: ",
+            (Asked::Change(Change::Revoke), Object::Upstream) => "invalid subject key ID: ",
+            (Asked::Change(Change::Taint), Object::Upstream) => {
+                "provided subject key id is not valid: "
+            }
+            (Asked::Change(Change::Activate), _)
+            | (Asked::Change(Change::Taint), Object::Own(_))
+            | (Asked::State | Asked::Prepare, _) => "",
+        }
+    }
+}
+
+impl fmt::Display for AuthorityRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.error {
+            ControlError::NoId
+            | ControlError::Unknown
+            | ControlError::Active
+            | ControlError::Prepared
+            | ControlError::Old => write!(f, "{}{}", self.prefix(), self.reason()),
+            ControlError::Initializing | ControlError::Unusable | ControlError::NoUpstream => {
+                self.error.fmt(f)
+            }
+            ControlError::Untainted => f.write_str(match self.of {
+                Object::Own(Kind::X509Ca) => {
+                    "it is not possible to revoke an untainted root CA; taint it before"
+                }
+                Object::Own(Kind::JwtKey) => {
+                    "it is not possible to revoke an untainted key; taint it before"
+                }
+                Object::Upstream => {
+                    "it is not possible to revoke an untainted upstream authority; taint it before"
+                }
+            }),
+            ControlError::HasUpstream => write!(
+                f,
+                "local authority can't be {} if there is an upstream authority",
+                match self.asked {
+                    Asked::Change(Change::Revoke) => "revoked",
+                    Asked::Change(Change::Taint | Change::Activate)
+                    | Asked::State
+                    | Asked::Prepare => "tainted",
+                }
+            ),
+            ControlError::Failed(_) => write!(f, "failed to {}", Deed(self)),
+            ControlError::Stopping => f.write_str("the server is shutting down"),
+        }
+    }
+}
+
+impl AuthorityRefusal {
+    fn reason(&self) -> &'static str {
+        use Change::{Activate, Revoke, Taint};
+        let change = match self.asked {
+            Asked::Change(change) => change,
+            Asked::State | Asked::Prepare => return "there is no such authority",
+        };
+        match (&self.error, self.of, change) {
+            (ControlError::NoId, Object::Own(_), _) => "no authority ID provided",
+            (ControlError::NoId, Object::Upstream, _) => "no subject key ID provided",
+            (ControlError::Active, Object::Upstream, _) => {
+                "unable to use upstream authority singing current authority"
+            }
+            (ControlError::Prepared, Object::Upstream, _) => {
+                "only upstream authorities signing an old authority can be used"
+            }
+            (_, Object::Upstream, _) => "upstream authority didn't sign the old local authority",
+            (ControlError::Active, Object::Own(_), Activate) => {
+                "unexpected authority ID: it is active already"
+            }
+            (ControlError::Old, Object::Own(_), Activate) => {
+                "only Prepared authorities can be activated: unsupported local authority status: \
+                 OLD"
+            }
+            (ControlError::Active, Object::Own(_), Taint) => {
+                "unable to taint current local authority: activate another one before"
+            }
+            (ControlError::Prepared, Object::Own(_), Taint) => {
+                "only Old local authorities can be tainted: unsupported local authority status: \
+                 PREPARED"
+            }
+            (ControlError::Active, Object::Own(_), Revoke) => "unable to use current authority",
+            (ControlError::Prepared, Object::Own(Kind::JwtKey), Revoke) => {
+                "unable to use a prepared key"
+            }
+            (_, Object::Own(Kind::JwtKey), Revoke) => {
+                "no JWT authority found with provided authority ID"
+            }
+            (_, Object::Own(Kind::X509Ca), Revoke) => "only Old local authority can be revoked",
+            (_, Object::Own(_), Activate | Taint) => "unexpected authority ID",
+        }
+    }
+}
+
+/// What was to be done, and to what.
+struct Deed<'a>(&'a AuthorityRefusal);
+
+impl fmt::Display for Deed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0.asked {
+            Asked::State => "look at ",
+            Asked::Prepare => "prepare ",
+            Asked::Change(Change::Activate) => "activate ",
+            Asked::Change(Change::Taint) => "taint ",
+            Asked::Change(Change::Revoke) => "revoke ",
+        })?;
+        f.write_str(match self.0.of {
+            Object::Own(Kind::X509Ca) => "X.509 authority",
+            Object::Own(Kind::JwtKey) => "JWT authority",
+            Object::Upstream => "X.509 upstream authority",
+        })
+    }
+}
