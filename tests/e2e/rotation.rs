@@ -61,6 +61,7 @@ impl Drop for Peer {
     }
 }
 
+/// SPIRE's scenario `rotation`, under more load than there.
 #[tokio::test]
 async fn no_handshake_and_no_token_fails_while_authorities_rotate() {
     let node = Deployment::with(Settings { server: SETTINGS, ..Settings::default() });

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,11 @@ func TestJoinTokens(t *testing.T) {
 		_, err = attest(within(t), anonymous, params)
 		refused(t, err, codes.InvalidArgument, text)
 	}
+	// It has to be signed by the key that it is for.
+	broken := slices.Clone(csr)
+	broken[len(broken)-1] ^= 1
+	_, err = attest(within(t), anonymous, byToken("mine", broken))
+	refused(t, err, codes.InvalidArgument, "CSR")
 	other := byToken("mine", csr)
 	other.Data.Type = "unheard-of"
 	_, err = attest(within(t), anonymous, other)
@@ -170,6 +176,10 @@ func TestAnAgentsLife(t *testing.T) {
 	refused(t, err, codes.InvalidArgument, "csr")
 	key := steeple.NewKey(t)
 	params := &agentv1.AgentX509SVIDParams{Csr: steeple.CSR(t, key, "")}
+	broken := &agentv1.AgentX509SVIDParams{Csr: slices.Clone(params.Csr)}
+	broken.Csr[len(broken.Csr)-1] ^= 1
+	_, err = self.RenewAgent(within(t), &agentv1.RenewAgentRequest{Params: broken})
+	refused(t, err, codes.InvalidArgument, "CSR")
 	renewed := must[*agentv1.RenewAgentResponse](t)(self.RenewAgent(within(t), &agentv1.RenewAgentRequest{Params: params}))
 	leaf := checkSVID(t, server, renewed.Svid, agent.id.Path, key, 4*3600)
 	again := agentv1.NewAgentClient(server.Connect(&steeple.Identity{Chain: renewed.Svid.CertChain, Key: key}))

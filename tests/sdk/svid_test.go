@@ -151,6 +151,7 @@ func TestAnAgentHasItsWorkloadsIdentitiesSigned(t *testing.T) {
 	refused(t, err, codes.Unimplemented, "")
 }
 
+// SPIRE's scenario `downstream-endpoints`.
 func TestADownstreamServerHasAnAuthoritySigned(t *testing.T) {
 	t.Parallel()
 	server := steeple.Serve(t, heard)

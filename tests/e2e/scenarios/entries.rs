@@ -112,7 +112,7 @@ fn more_entries_than_one_message_has_reach_an_agent() {
     check_sync(511);
 }
 
-/// The same with as many as a large node may have.
+/// SPIRE's scenario `sync-authorized-entries`, with as many as a large node may have.
 #[test]
 fn twenty_thousand_entries_reach_an_agent() {
     check_sync(20_000);

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use crate::harness::{bin, eventually, is_root, stderr, stdout};
@@ -63,6 +65,34 @@ fn each_user_is_given_all_its_svids() {
 #[test]
 fn each_user_is_given_all_its_tokens() {
     check_all_are_given(&["api", "fetch", "jwt", "--audience", "a", "--output", "json"]);
+}
+
+/// In SPIRE's cache the second token is the first one.
+#[test]
+fn two_entries_of_one_id_have_tokens_of_their_own() {
+    let fleet = Fleet::start("");
+    let member = fleet.join_by_certificate("node");
+    let (me, group) = (this_user(), format!("unix:gid:{}", nix::unistd::getegid()));
+    let short = ["--selector", &me, "--jwt-svid-ttl", "60"];
+    let long = ["--selector", &me, "--selector", &group, "--jwt-svid-ttl", "600"];
+    fleet.register("/workload", &member.id, &short);
+    fleet.register("/workload", &member.id, &long);
+    let lives = eventually("both are there", || {
+        let output =
+            member.workload(&["api", "fetch", "jwt", "--audience", "a", "--output", "json"]);
+        let text = stdout(&output);
+        let tokens: Vec<_> = text.split('"').filter(|part| part.split('.').count() == 3).collect();
+        let lives: std::collections::BTreeSet<_> = tokens.iter().map(|token| life(token)).collect();
+        (tokens.len() == 2).then_some(lives)
+    });
+    assert_eq!(lives, [60, 600].into());
+}
+
+/// How long a token lives.
+fn life(token: &str) -> i64 {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
 }
 
 /// SPIRE's scenario `fetch-jwt-svids`, once the server makes no tokens any more.
