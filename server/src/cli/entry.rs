@@ -5,6 +5,7 @@ use clap::Subcommand;
 
 use super::output::Output;
 
+mod apply;
 mod create;
 mod delete;
 mod difference;
@@ -28,6 +29,8 @@ pub(super) enum Entry {
     Update(update::Update),
     /// Delete entries
     Delete(delete::Delete),
+    /// Make a set of entries be exactly what a file says
+    Apply(apply::Apply),
 }
 
 impl Entry {
@@ -38,6 +41,7 @@ impl Entry {
             Self::Count(count) => count.run(output).await,
             Self::Update(update) => update.run(output).await,
             Self::Delete(delete) => delete.run(output).await,
+            Self::Apply(apply) => apply.run(output).await,
         }
     }
 }

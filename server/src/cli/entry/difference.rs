@@ -75,7 +75,6 @@ impl Field {
     }
 
     /// Switches the field on in a mask.
-    #[cfg(test)]
     pub(super) fn mark(self, mask: &mut types::EntryMask) {
         let bit = match self {
             Self::SpiffeId => &mut mask.spiffe_id,
@@ -122,12 +121,13 @@ impl Field {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |text: &str| match text {
-            "" => "(none)".to_owned(),
-            text => pretty::plain(text),
-        };
         write!(f, "{} is {}, not {}", self.field.name(), shown(&self.from), shown(&self.to))
     }
+}
+
+/// The text of a field, which may be empty, for people.
+pub(super) fn shown(text: &str) -> String {
+    if text.is_empty() { "(none)".to_owned() } else { pretty::plain(text) }
 }
 
 /// In what an entry that is there differs from one that is wanted.

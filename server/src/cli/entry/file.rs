@@ -2,10 +2,10 @@
 //! --output json` writes, so that what was shown can be created or restored.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use steeple::id::{SpiffeId, TrustDomain};
@@ -13,9 +13,19 @@ use steeple::selector::Selector;
 
 use super::draft::Draft;
 
+mod yaml;
+
 /// The entries of a file, or of standard input if it is `-`.
 pub(super) fn entries(path: &Path) -> anyhow::Result<Vec<Draft>> {
     let file: Entries = parse(&read(path)?, path)?;
+    Ok(file.entries.into_iter().map(|entry| entry.0).collect())
+}
+
+/// The same of a file that may also be YAML.
+pub(super) fn entries_of_any_form(path: &Path) -> anyhow::Result<Vec<Draft>> {
+    let text = read(path)?;
+    let is_json = text.trim_start().starts_with('{');
+    let file: Entries = if is_json { parse(&text, path)? } else { yaml::parse(&text, path)? };
     Ok(file.entries.into_iter().map(|entry| entry.0).collect())
 }
 
@@ -33,13 +43,26 @@ pub(in crate::cli) fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Reads the JSON that came from `path`.
+/// Reads the JSON that came from `path`. An error names the file, the field and the line.
 pub(in crate::cli) fn parse<'a, T: Deserialize<'a>>(
     text: &'a str,
     path: &Path,
 ) -> anyhow::Result<T> {
-    let name = if path == Path::new("-") { PathBuf::from("standard input") } else { path.into() };
-    serde_json::from_str(text).with_context(|| name.display().to_string())
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| place(&error));
+    let read = read.and_then(|read| deserializer.end().map(|()| read).map_err(Into::into));
+    read.with_context(|| name(path))
+}
+
+/// An error with the field that it is about in front.
+fn place<E: fmt::Display>(error: &serde_path_to_error::Error<E>) -> anyhow::Error {
+    let (path, error) = (error.path().to_string(), error.inner());
+    if path == "." { anyhow!("{error}") } else { anyhow!("{path}: {error}") }
+}
+
+fn name(path: &Path) -> String {
+    let is_stdin = path == Path::new("-");
+    if is_stdin { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 #[derive(Deserialize)]
@@ -94,8 +117,7 @@ struct RawSelector {
     value: String,
 }
 
-#[derive(Deserialize)]
-#[serde(try_from = "RawSelector")]
+/// A selector, in parts or as a text.
 struct Fact(Selector);
 
 #[derive(Default, Deserialize)]
@@ -137,11 +159,28 @@ impl From<Raw> for Entry {
     }
 }
 
-impl TryFrom<RawSelector> for Fact {
-    type Error = steeple::selector::SelectorError;
+impl<'de> Deserialize<'de> for Fact {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FactVisitor)
+    }
+}
 
-    fn try_from(raw: RawSelector) -> Result<Self, Self::Error> {
-        Selector::new(&raw.kind, &raw.value).map(Self)
+struct FactVisitor;
+
+impl<'de> Visitor<'de> for FactVisitor {
+    type Value = Fact;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a selector, as \"TYPE:VALUE\" or {\"type\": …, \"value\": …}")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Fact, E> {
+        text.parse().map(Fact).map_err(|error| E::custom(format!("{text:?}: {error}")))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fact, A::Error> {
+        let raw = RawSelector::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        Selector::new(&raw.kind, &raw.value).map(Fact).map_err(A::Error::custom)
     }
 }
 
@@ -274,7 +313,7 @@ mod tests {
         let entry = |fields: &str| format!("{{\"entries\": [\n{{{fields}}}]}}");
         check_refused(
             &entry(r#""spiffe_id": "spiffe://td/a", "ttl": 1"#),
-            "f.json: unknown field `ttl`, expected one of `entry_id`",
+            "f.json: entries[0].ttl: unknown field `ttl`, expected one of `entry_id`",
         );
         check_refused(&entry(r#""ttl": 1"#), "line 2 column 6");
         check_refused(r#"{"entrys": []}"#, "unknown field `entrys`, expected `entries`");
@@ -288,11 +327,19 @@ mod tests {
         );
         check_refused(&entry(r#""selectors": [{"type": "a"}]"#), "missing field `value`");
         check_refused(&entry(r#""selectors": [{"type": "", "value": "b"}]"#), "type is empty");
-        check_refused(&entry(r#""selectors": ["unix:uid:1"]"#), "{\"type\": …, \"value\": …}");
+        check_refused(
+            &entry(r#""selectors": ["unix"]"#),
+            "entries[0].selectors[0]: \"unix\": a selec",
+        );
+        check_refused(
+            &entry(r#""selectors": [1]"#),
+            "as \"TYPE:VALUE\" or {\"type\": …, \"value\": …}",
+        );
         check_refused(&entry(r#""x509_svid_ttl": "1h""#), "number");
         check_refused(&entry(r#""x509_svid_ttl": 3000000000"#), "too large");
         check_refused(&entry(r#""hint": "a", "hint": "b""#), "duplicate field `hint`");
         check_refused(&entry(r#""additional_attributes": {"jti": true}"#), "unknown field `jti`");
         check_refused("{\"entries\": [", "EOF");
+        check_refused("{\"entries\": []} x", "trailing characters at line 1");
     }
 }

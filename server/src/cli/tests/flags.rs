@@ -85,3 +85,12 @@ fn a_refusal_names_the_flag_and_what_would_do() {
     check_refused("bundle set --id Other", "write it in lower case");
     check_refused("jwt mint --spiffe-id spiffe://td/a", "--audience <AUDIENCE>");
 }
+
+#[test]
+fn a_set_of_entries_belongs_to_an_owner_or_to_a_parent() {
+    check("entry apply -f - --owner team --prune --dry-run --output json");
+    check("entry apply --file f -parentID spiffe://td/node -dryRun");
+    check_refused("entry apply -f f", "<--owner <NAME>|--parent-id <SPIFFE ID>>");
+    check_refused("entry apply -f f --owner a --parent-id spiffe://td/n", "cannot be used with");
+    check_refused("entry apply -f f --owner a.b", "a name has 1 to 64 characters of [A-Za-z0-9_-]");
+}

@@ -1,0 +1,321 @@
+//! What `entry apply` has to do and what came of it, for people and for programs.
+
+use anyhow::{anyhow, bail};
+use serde_json::{Value, json};
+use steeple_proto::spire::api::server::entry::v1 as pb;
+use steeple_proto::spire::api::types;
+
+use super::super::difference::{self, shown};
+use super::super::update::Outcome;
+use super::plan::{Conflict, Delete, Plan, Update};
+use crate::cli::batch::{self, Done};
+use crate::cli::output::Output;
+use crate::cli::{Format, json, pretty};
+
+/// What has to be done, and what came of what was done.
+#[derive(Debug)]
+pub(super) struct Report {
+    creates: Vec<Item<types::Entry>>,
+    updates: Vec<Item<Update>>,
+    deletes: Vec<Item<Delete>>,
+    extra: Vec<types::Entry>,
+    conflicts: Vec<Conflict>,
+    unchanged: usize,
+    stopped: Option<anyhow::Error>,
+}
+
+/// One thing to do, and what the server said to it if it was asked.
+#[derive(Debug)]
+struct Item<T> {
+    what: T,
+    status: Option<types::Status>,
+}
+
+/// What stands in front of what is done to an entry, and in which colour.
+#[derive(Clone, Copy)]
+enum Sign {
+    Create,
+    Update,
+    Delete,
+}
+
+impl Report {
+    /// A report of what nobody has done yet.
+    pub(super) fn new(plan: Plan) -> Self {
+        Self {
+            creates: items(plan.creates),
+            updates: items(plan.updates),
+            deletes: items(plan.deletes),
+            extra: plan.extra,
+            conflicts: plan.conflicts,
+            unchanged: plan.unchanged,
+            stopped: None,
+        }
+    }
+
+    pub(super) fn created(&mut self, done: Done<pb::batch_create_entry_response::Result>) {
+        for (item, result) in self.creates.iter_mut().zip(done.results) {
+            item.status = Some(result.status.unwrap_or_default());
+            if let (true, Some(entry)) = (item.is_done(), result.entry) {
+                item.what = entry;
+            }
+        }
+        self.stopped = done.stopped;
+    }
+
+    pub(super) fn updated(
+        &mut self,
+        results: Vec<(types::Entry, Outcome)>,
+        stopped: Option<anyhow::Error>,
+    ) {
+        for (sent, result) in results {
+            let mut items = self.updates.iter_mut();
+            if let Some(item) = items.find(|item| item.what.wanted.id == sent.id) {
+                item.status = Some(result.status.unwrap_or_default());
+            }
+        }
+        self.stopped = stopped;
+    }
+
+    pub(super) fn deleted(&mut self, done: Done<pb::batch_delete_entry_response::Result>) {
+        for result in done.results {
+            let mut items = self.deletes.iter_mut();
+            if let Some(item) = items.find(|item| item.what.entry.id == result.id) {
+                item.status = Some(result.status.unwrap_or_default());
+            }
+        }
+        self.stopped = done.stopped;
+    }
+
+    /// Whether the server still answers.
+    pub(super) fn goes_on(&self) -> bool {
+        self.stopped.is_none()
+    }
+
+    pub(super) fn has_conflicts(&self) -> bool {
+        !self.conflicts.is_empty()
+    }
+
+    pub(super) fn ids_to_delete(&self, which: impl Fn(&Delete) -> bool) -> Vec<String> {
+        let wanted = self.deletes.iter().filter(|item| which(&item.what));
+        wanted.map(|item| item.what.entry.id.clone()).collect()
+    }
+
+    pub(super) fn changes(&self) -> Vec<(types::EntryMask, types::Entry)> {
+        self.updates.iter().map(|item| item.what.on_the_wire()).collect()
+    }
+
+    pub(super) fn entries_to_create(&self) -> Vec<types::Entry> {
+        self.creates.iter().map(|item| item.what.clone()).collect()
+    }
+
+    /// Success only if the set is what the file says, but for what nobody asked to delete.
+    pub(super) fn outcome(self) -> anyhow::Result<()> {
+        if self.has_conflicts() {
+            bail!(
+                "nothing was done: {} in the way of the file",
+                pretty::count(
+                    self.conflicts.len(),
+                    "foreign entry stands",
+                    "foreign entries stand"
+                )
+            );
+        }
+        let failed = self.count(|status| status.is_some_and(|status| status.code != 0));
+        let failure = || anyhow!("failed for {}", pretty::count(failed, "entry", "entries"));
+        match (self.stopped, failed) {
+            (None, 0) => Ok(()),
+            (None, _) => Err(failure()),
+            (Some(error), 0) => Err(error),
+            (Some(error), _) => Err(error.context(failure())),
+        }
+    }
+
+    pub(super) fn print(
+        &self,
+        format: Format,
+        dry_run: bool,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
+        if format.output.is_json() {
+            return output.json(&self.json(dry_run));
+        }
+        let colours = output.terminal().width.is_some() && std::env::var_os("NO_COLOR").is_none();
+        for item in &self.creates {
+            let text = created_text(&item.what);
+            print(Sign::Create, (&text, item.status.as_ref()), (dry_run, colours), output)?;
+        }
+        for item in &self.updates {
+            let text = updated_text(&item.what);
+            print(Sign::Update, (&text, item.status.as_ref()), (dry_run, colours), output)?;
+        }
+        for item in &self.deletes {
+            let text = title(&item.what.entry);
+            print(Sign::Delete, (&text, item.status.as_ref()), (dry_run, colours), output)?;
+        }
+        output.line(&self.summary(dry_run))?;
+        if !self.extra.is_empty() {
+            output.note("Not in the file; --prune deletes them:")?;
+        }
+        for entry in &self.extra {
+            output.note(&format!("  {}", title(entry)))?;
+        }
+        for Conflict { wanted, other } in &self.conflicts {
+            let (wanted, id) = (title(wanted), pretty::plain(&other.id));
+            output.note(&format!(
+                "In the way of {wanted}: the entry {id}, which is not of this set"
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn summary(&self, dry_run: bool) -> String {
+        let counts = |one: fn(Option<&types::Status>) -> bool| {
+            let count = |statuses: &mut dyn Iterator<Item = Option<&types::Status>>| {
+                statuses.filter(|status| one(*status)).count()
+            };
+            (
+                count(&mut self.creates.iter().map(|item| item.status.as_ref())),
+                count(&mut self.updates.iter().map(|item| item.status.as_ref())),
+                count(&mut self.deletes.iter().map(|item| item.status.as_ref())),
+            )
+        };
+        let unchanged = self.unchanged;
+        if dry_run {
+            let (create, update, delete) = counts(|_| true);
+            return format!(
+                "{create} to create, {update} to update, {delete} to delete, {unchanged} unchanged"
+            );
+        }
+        let (created, updated, deleted) = counts(batch::is_ok);
+        format!("{created} created, {updated} updated, {deleted} deleted, {unchanged} unchanged")
+    }
+
+    fn json(&self, dry_run: bool) -> Value {
+        let status = |status: &Option<types::Status>| json::optional(status.as_ref(), json::status);
+        let change = |difference: &difference::Difference| {
+            let (from, to) = (&difference.from, &difference.to);
+            json!({ "field": difference.field.name(), "from": from, "to": to })
+        };
+        let created = |item: &Item<types::Entry>| {
+            json::object([("entry", json::entry(&item.what)), ("status", status(&item.status))])
+        };
+        let updated = |item: &Item<Update>| {
+            json::object([
+                ("id", json!(item.what.wanted.id)),
+                ("revision_number", json::integer(item.what.revision)),
+                ("changes", json::array(&item.what.differences, change)),
+                ("status", status(&item.status)),
+            ])
+        };
+        let deleted = |item: &Item<Delete>| {
+            json::object([("id", json!(item.what.entry.id)), ("status", status(&item.status))])
+        };
+        let conflict = |conflict: &Conflict| {
+            let wanted = json::entry(&conflict.wanted);
+            json!({ "entry": wanted, "in_the_way": json::entry(&conflict.other) })
+        };
+        json!({
+            "dry_run": dry_run,
+            "create": json::array(&self.creates, created),
+            "update": json::array(&self.updates, updated),
+            "delete": json::array(&self.deletes, deleted),
+            "not_pruned": json::array(&self.extra, |entry| json!(entry.id)),
+            "conflicts": json::array(&self.conflicts, conflict),
+            "unchanged": self.unchanged,
+        })
+    }
+
+    fn count(&self, which: impl Fn(Option<&types::Status>) -> bool) -> usize {
+        let creates = self.creates.iter().map(|item| item.status.as_ref());
+        let updates = self.updates.iter().map(|item| item.status.as_ref());
+        let deletes = self.deletes.iter().map(|item| item.status.as_ref());
+        creates.chain(updates).chain(deletes).filter(|status| which(*status)).count()
+    }
+}
+
+impl<T> Item<T> {
+    fn is_done(&self) -> bool {
+        batch::is_ok(self.status.as_ref())
+    }
+}
+
+impl Sign {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// The first line in colour, if there are any.
+    fn paint(self, text: &str, colours: bool) -> String {
+        let (sign, colour) = match self {
+            Self::Create => ('+', 32),
+            Self::Update => ('~', 33),
+            Self::Delete => ('-', 31),
+        };
+        if !colours {
+            return format!("{sign} {text}");
+        }
+        let (first, rest) = text.split_once('\n').map_or((text, None), |(a, b)| (a, Some(b)));
+        let rest = rest.map(|rest| format!("\n{rest}")).unwrap_or_default();
+        format!("\x1b[{colour}m{sign} {first}\x1b[0m{rest}")
+    }
+}
+
+/// Prints what is to be done or was done to standard output, and what failed to standard error.
+fn print(
+    sign: Sign,
+    (text, status): (&str, Option<&types::Status>),
+    (dry_run, colours): (bool, bool),
+    output: &mut Output,
+) -> anyhow::Result<()> {
+    match status {
+        Some(status) if status.code != 0 => {
+            let (verb, failure) = (sign.verb(), pretty::failure(status));
+            output.note(&format!("Failed to {verb} the following entry {failure}:\n  {text}"))
+        }
+        Some(_) => output.line(&sign.paint(text, colours)),
+        None if dry_run => output.line(&sign.paint(text, colours)),
+        None => Ok(()),
+    }
+}
+
+fn items<T>(all: Vec<T>) -> Vec<Item<T>> {
+    all.into_iter().map(|what| Item { what, status: None }).collect()
+}
+
+/// Which entry it is.
+fn title(entry: &types::Entry) -> String {
+    let id = pretty::plain(&pretty::spiffe_id(entry.spiffe_id.as_ref()));
+    match &*entry.id {
+        "" => id,
+        name => format!("{id} ({})", pretty::plain(name)),
+    }
+}
+
+/// An entry with all that is said in it.
+fn created_text(entry: &types::Entry) -> String {
+    let mut text = title(entry);
+    for difference in difference::between(&types::Entry::default(), entry) {
+        if difference.field != difference::Field::SpiffeId {
+            text += &format!("\n    {}: {}", difference.field.name(), shown(&difference.to));
+        }
+    }
+    text
+}
+
+/// An entry with what changes in it.
+fn updated_text(update: &Update) -> String {
+    let mut text = title(&update.wanted);
+    for difference in &update.differences {
+        let (from, to) = (shown(&difference.from), shown(&difference.to));
+        text += &format!("\n    {}: {from} -> {to}", difference.field.name());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
