@@ -17,6 +17,8 @@
 mod admin;
 #[path = "e2e/agent.rs"]
 mod agent;
+#[path = "e2e/apply.rs"]
+mod apply;
 #[path = "e2e/containers.rs"]
 mod containers;
 #[path = "e2e/faults.rs"]
@@ -31,5 +33,7 @@ mod key_store;
 mod rotation;
 #[path = "e2e/scenarios.rs"]
 mod scenarios;
+#[path = "e2e/spire_server_cli.rs"]
+mod spire_server_cli;
 #[path = "e2e/workload_api.rs"]
 mod workload_api;

@@ -9,11 +9,19 @@ use crate::app;
 use crate::config::flags::Flags;
 use crate::config::{Config, Survey};
 
+mod import;
+
 /// What can be done with a configuration.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Check a configuration, and the files that it names, without starting anything
     Check(Check),
+    /// Print the configuration that does what one of SPIRE's does
+    ///
+    /// Reads server.conf or agent.conf, prints TOML for steeple-server or steeple-agent, and names on
+    /// standard error, by line, everything that has no counterpart, with what to do instead. The exit
+    /// code is 0 only if nothing was left out, unless --allow-incomplete is given.
+    Import(import::Import),
 }
 
 /// What `config check` is told.
@@ -32,6 +40,7 @@ impl ConfigCommand {
                 check.run(output)?;
                 output.line("The configuration is valid.")
             }
+            Self::Import(import) => import.run(output),
         }
     }
 }

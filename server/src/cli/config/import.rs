@@ -1,0 +1,146 @@
+//! `config import`: SPIRE's configuration as one of ours, and a word on all that has no counterpart.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use self::hcl::Item;
+use self::translation::{Base, Remark, Translation, inside};
+use crate::cli::entry::file::read;
+use crate::cli::output::Output;
+use crate::cli::pretty;
+use crate::config::expand;
+
+mod agent;
+mod hcl;
+mod plugins;
+mod server;
+mod translation;
+
+/// The largest file that is read, in bytes.
+const MAX_SIZE: usize = 1024 * 1024;
+
+/// What `config import` is told.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Import {
+    /// SPIRE's server.conf or agent.conf, in HCL or JSON; - for standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Put environment variables into the file first, as SPIRE does with -expandEnv
+    #[arg(long, alias = "expandEnv")]
+    expand_env: bool,
+    /// Succeed even if something is left out
+    #[arg(long)]
+    allow_incomplete: bool,
+    /// Where SPIRE was started: paths that are not absolute begin there; here unless said
+    #[arg(long, value_name = "DIR")]
+    working_dir: Option<PathBuf>,
+}
+
+/// A configuration of ours, and what is to be known about it.
+#[derive(Debug)]
+struct Imported {
+    toml: String,
+    remarks: Vec<Remark>,
+}
+
+impl Import {
+    pub(super) fn run(self, output: &mut Output) -> anyhow::Result<()> {
+        let name = self.file.display().to_string();
+        let mut text = read(&self.file)?;
+        if text.len() > MAX_SIZE {
+            bail!("{name}: it has {} bytes; a configuration has at most {MAX_SIZE}", text.len());
+        }
+        if self.expand_env {
+            text = expand(&text, &|name| std::env::var(name).ok()).with_context(|| name.clone())?;
+        }
+        let base = self.working_dir.as_deref().unwrap_or(Path::new("."));
+        let base = Base(std::path::absolute(base).context("the directory of this process")?);
+        let imported = import(&text, &base).with_context(|| name.clone())?;
+        output.raw(imported.toml.as_bytes())?;
+        for remark in &imported.remarks {
+            let Remark { line, key, is_left_out, text } = remark;
+            let what = if *is_left_out { "left out" } else { "note" };
+            output.note(&pretty::plain(&format!("{name}:{line}: {key}: {what}: {text}")))?;
+        }
+        match imported.remarks.iter().filter(|remark| remark.is_left_out).count() {
+            left_out if left_out > 0 && !self.allow_incomplete => bail!(
+                "{} left out, as said above; --allow-incomplete takes that for success",
+                pretty::count(left_out, "setting was", "settings were")
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes a configuration of ours of one of SPIRE's.
+fn import(text: &str, base: &Base) -> anyhow::Result<Imported> {
+    let items = hcl::parse(text)?;
+    let has = |key: &str| items.iter().any(|item| item.key == key);
+    let mut out = Translation::default();
+    let plugins = inside(&items, "plugins");
+    match (has("server"), has("agent")) {
+        (true, false) => {
+            server::translate(&inside(&items, "server"), base, &mut out);
+            for plugin in plugins::all(&plugins, base, &mut out) {
+                plugins::translate(&plugin, base, &mut out);
+            }
+        }
+        (false, true) => {
+            agent::translate(&inside(&items, "agent"), base, &mut out);
+            for plugin in plugins::all(&plugins, base, &mut out) {
+                agent::translate_plugin(&plugin, base, &mut out);
+            }
+        }
+        (_, _) => {
+            bail!("a configuration of SPIRE has a block `server` or a block `agent`, and not both")
+        }
+    }
+    surroundings(&items, &mut out);
+    let program = if has("server") { "server" } else { "agent" };
+    let head = format!(
+        "# The configuration of steeple-{program} that does what one of SPIRE's did. The file\n\
+         # {program}.toml among the examples explains each key, and those that are not here.\n\n"
+    );
+    Ok(Imported { toml: head + &out.toml(), remarks: out.remarks() })
+}
+
+/// What is beside `server` or `agent` and `plugins`.
+fn surroundings(items: &[Item], out: &mut Translation) {
+    for item in items {
+        match item.key.as_str() {
+            "server" | "agent" | "plugins" => {}
+            "telemetry" => each(item, "metrics are not sent; see the log and the audit log", out),
+            "health_checks" => {
+                let inner = inside(std::slice::from_ref(item), "health_checks");
+                let is_on = |item: &Item| {
+                    item.key == "listener_enabled" && translation::text(&item.value) == "true"
+                };
+                let why = "there is no listener for HTTP probes; the command `healthcheck` is one";
+                if inner.iter().any(is_on) {
+                    each(item, why, out);
+                } else {
+                    out.note(item, "health_checks", why);
+                }
+            }
+            other => {
+                out.leave_out(item, other, "SPIRE has no such block either, as far as is known")
+            }
+        }
+    }
+}
+
+/// Leaves out each key of a block, by its line.
+fn each(block: &Item, why: &'static str, out: &mut Translation) {
+    let inner = inside(std::slice::from_ref(block), &block.key);
+    if inner.is_empty() {
+        out.leave_out(block, &block.key, why);
+    }
+    for item in &inner {
+        out.leave_out(item, &format!("{}.{}", block.key, item.key), why);
+    }
+}
+
+#[cfg(test)]
+mod tests;

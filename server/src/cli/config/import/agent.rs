@@ -1,0 +1,236 @@
+//! SPIRE's `agent.conf`, key by key.
+
+use super::hcl::{Item, Value};
+use super::plugins::Plugin;
+use super::server;
+use super::translation::{Base, Fate, Kind, Row, Translation, inside, quoted, text};
+use Fate::{As, Elsewhere, Moot, No, Unless};
+
+/// Where SPIRE's agent listens for workloads unless it is told otherwise.
+const SOCKET: &str = "/tmp/spire-agent/public/api.sock";
+
+const LOG_FILE: &str = "the log goes to standard error; send it to a file with 2>>FILE, or leave it to systemd or the \
+                        container engine";
+const PROFILING: &str = "there is no profiler in the agent; `perf` and the like see into it";
+const OWN_KEYS: &str = "an SVID is made for each process when it first asks, and goes with it: nothing is kept in \
+                        advance that would have to be bounded";
+const BOUNDED: &str = "calls are bounded for each caller";
+
+/// The keys of `agent`.
+const AGENT: &[Row] = &[
+    ("server_address", Elsewhere),
+    ("server_port", Elsewhere),
+    ("trust_domain", As("trust_domain", Kind::Text)),
+    ("data_dir", As("data_dir", Kind::Path)),
+    ("socket_path", As("socket_path", Kind::Path)),
+    ("admin_socket_path", As("admin_socket_path", Kind::Path)),
+    ("trust_bundle_path", As("trust_bundle", Kind::Path)),
+    ("trust_bundle_url", As("trust_bundle", Kind::Text)),
+    ("trust_bundle_format", Moot("the form of a bundle is seen from what is in it")),
+    (
+        "trust_bundle_unix_socket",
+        No("a bundle is fetched over https, or read from a file: trust_bundle"),
+    ),
+    ("trust_bundle_spiffe_workload_api", No("give the bundle in a file: trust_bundle")),
+    ("insecure_bootstrap", As("insecure_bootstrap", Kind::Bool)),
+    (
+        "rebootstrap_mode",
+        Unless("never", "a server that is not believed any more needs a new trust_bundle"),
+    ),
+    ("rebootstrap_delay", No("a server that is not believed any more needs a new trust_bundle")),
+    ("join_token", As("join_token", Kind::Text)),
+    ("join_token_file", As("join_token_file", Kind::Path)),
+    ("log_file", No(LOG_FILE)),
+    ("log_level", Elsewhere),
+    ("log_format", Elsewhere),
+    ("log_source_location", Unless("false", "lines of the log do not name a place in the source")),
+    ("log_selectors", No("selectors are logged or not as a whole, by the level of the log")),
+    ("profiling_enabled", Unless("false", PROFILING)),
+    ("profiling_port", No(PROFILING)),
+    ("profiling_freq", No(PROFILING)),
+    ("profiling_names", No(PROFILING)),
+    (
+        "sds",
+        No(
+            "Envoy's SDS is not served; Envoy can be given files by `steeple-agent api fetch x509 --write`",
+        ),
+    ),
+    ("disable_workload_api", Unless("false", "the Workload API is what the agent is there for")),
+    ("disable_sds_api", Moot("Envoy's SDS is not served")),
+    ("workload_x509_svid_key_type", As("workload_x509_svid_key_type", Kind::Text)),
+    (
+        "allow_unauthenticated_verifiers",
+        Unless("false", "a caller without an identity gets nothing, bundles included"),
+    ),
+    ("allowed_foreign_jwt_claims", No("no claims of foreign tokens are changed")),
+    ("availability_target", No("an SVID is renewed at half of its life")),
+    ("x509_svid_cache_max_size", Moot(OWN_KEYS)),
+    ("jwt_svid_cache_max_size", Moot(OWN_KEYS)),
+    ("authorized_delegates", As("authorized_delegates", Kind::Texts)),
+    ("experimental", Elsewhere),
+];
+
+const EXPERIMENTAL: &[Row] = &[
+    ("sync_interval", As("sync_interval", Kind::Duration)),
+    (
+        "use_sync_authorized_entries",
+        Moot("only changes are asked for, where the server can tell them"),
+    ),
+    (
+        "jwt_svid_cache_hit_timeout",
+        Moot("a token that is still good is served while the server is away"),
+    ),
+    (
+        "require_pq_kem",
+        Unless("false", "X25519MLKEM768 is offered first on every connection, and not insisted on"),
+    ),
+    (
+        "named_pipe_name",
+        No("there are no named pipes here; socket_path is where workloads find the agent"),
+    ),
+    ("admin_named_pipe_name", No("there are no named pipes here; it is admin_socket_path")),
+    ("ratelimit", Moot(BOUNDED)),
+    ("broker", No("the broker API is not served")),
+    ("feature_flags", No("there are no feature flags")),
+];
+
+const X509POP: &[Row] = &[
+    ("private_key_path", As("private_key_path", Kind::Path)),
+    ("certificate_path", As("certificate_path", Kind::Path)),
+    ("intermediates_path", As("intermediates_path", Kind::Path)),
+    ("spiffe_endpoint_socket", No("the certificate of a node is in files")),
+];
+
+const UNIX: &[Row] = &[("discover_workload_path", Elsewhere), ("workload_size_limit", Elsewhere)];
+
+const CONTAINER: &str = "the container of a process is told from its cgroup";
+
+const DOCKER: &[Row] = &[
+    ("docker_socket_path", Elsewhere),
+    ("docker_version", Moot("it is agreed on with the engine")),
+    ("use_new_container_locator", Unless("true", CONTAINER)),
+    ("container_id_cgroup_matchers", No(CONTAINER)),
+    ("verbose_container_locator_logs", Moot("the level of the log says how much is told")),
+    (
+        "podman_socket_path",
+        No("Podman is not asked, but its Docker-compatible socket can be: docker_socket_path"),
+    ),
+    ("podman_socket_path_template", No("the engines of users are not asked")),
+    ("docker_host", No("there are no named pipes here; it is docker_socket_path")),
+    ("sigstore", No("signatures of images are not checked; entries that need them match nobody")),
+];
+
+/// Makes an agent's configuration of what is in `agent`.
+pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
+    let address = items.iter().find(|item| item.key == "server_address");
+    let port = items.iter().find(|item| item.key == "server_port");
+    if let Some(address) = address {
+        let host = text(&address.value);
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let port = port.map_or_else(|| "8081".into(), |port| text(&port.value));
+        match base.literal(&Value::Text(format!("{host}:{port}")), Kind::Text) {
+            Ok(server) => out.set(("server", server)),
+            Err(why) => out.leave_out(address, "agent.server_address", &why),
+        }
+    }
+    let settings = out.carry(("agent", items), AGENT, base);
+    settings.iter().cloned().for_each(|setting| out.set(setting));
+    let is_set = |name: &str| settings.iter().any(|(key, _)| *key == name);
+    if !is_set("data_dir") {
+        let why = "SPIRE's default is where it was started.";
+        out.set_because(("data_dir", quoted(&base.absolute("."))), why);
+    }
+    if !is_set("socket_path") {
+        out.set_because(("socket_path", quoted(SOCKET)), "SPIRE's default.");
+    }
+    let experimental = inside(items, "experimental");
+    let experimental = out.carry(("agent.experimental", &experimental), EXPERIMENTAL, base);
+    experimental.into_iter().for_each(|setting| out.set(setting));
+    server::log(items, ("agent", base), out);
+}
+
+/// Makes settings of an agent's plugin.
+pub(super) fn translate_plugin(plugin: &Plugin, base: &Base, out: &mut Translation) {
+    let path = plugin.inner_path();
+    match (plugin.kind.as_str(), plugin.name.as_str()) {
+        ("NodeAttestor", "join_token") => {}
+        ("NodeAttestor", "x509pop") => {
+            let settings = out.carry((&path, &plugin.settings), X509POP, base);
+            out.table("[node_attestor.x509pop]", &settings);
+        }
+        ("KeyManager", "disk") => {
+            let why = "the agent's key is kept in data_dir";
+            out.carry((&path, &plugin.settings), &[("directory", Moot(why))], base);
+        }
+        ("KeyManager", "memory") => {
+            let why = "the agent's key is kept in data_dir, so that it stays the same agent";
+            out.note(&plugin.item, &plugin.path(), why);
+        }
+        ("WorkloadAttestor", "unix") => unix(plugin, base, out),
+        ("WorkloadAttestor", "docker") => docker(plugin, base, out),
+        ("NodeAttestor", _) => {
+            let why = "a node joins with a token or with a certificate: `[node_attestor.x509pop]`";
+            out.leave_out(&plugin.item, &plugin.path(), why);
+        }
+        ("WorkloadAttestor", _) => {
+            let why = "processes are told apart by `unix` and `docker`: `[[workload_attestor]]`";
+            out.leave_out(&plugin.item, &plugin.path(), why);
+        }
+        (_, _) => out.leave_out(&plugin.item, &plugin.path(), "there are no such plugins"),
+    }
+}
+
+fn unix(plugin: &Plugin, base: &Base, out: &mut Translation) {
+    let path = plugin.inner_path();
+    out.carry((&path, &plugin.settings), UNIX, base);
+    let is_on = |item: &Item| text(&item.value) == "true";
+    let discovers = plugin.setting("discover_workload_path").is_some_and(is_on);
+    let limit = plugin.setting("workload_size_limit").map(|item| (item, text(&item.value)));
+    let hashes = discovers && !limit.as_ref().is_some_and(|(_, limit)| limit.starts_with('-'));
+    let mut settings = vec![
+        ("type", quoted("unix")),
+        ("path", discovers.to_string()),
+        ("sha256", hashes.to_string()),
+    ];
+    match limit {
+        Some((item, limit)) if hashes => match base.literal(&item.value, Kind::Integer) {
+            Ok(limit) => settings.push(("workload_size_limit", limit)),
+            Err(why) => {
+                out.leave_out(
+                    item,
+                    &format!("{path}.workload_size_limit"),
+                    &format!("{limit}: {why}"),
+                );
+            }
+        },
+        Some(_) => {}
+        // SPIRE's default is no limit.
+        None if hashes => settings.push(("workload_size_limit", "0".into())),
+        None => {}
+    }
+    out.table("[[workload_attestor]]", &settings);
+}
+
+fn docker(plugin: &Plugin, base: &Base, out: &mut Translation) {
+    let path = plugin.inner_path();
+    out.carry((&path, &plugin.settings), DOCKER, base);
+    let mut settings = vec![("type", quoted("docker"))];
+    if let Some(item) = plugin.setting("docker_socket_path") {
+        let socket = text(&item.value);
+        match socket.strip_prefix("unix://") {
+            Some(socket) => settings.push(("socket_path", quoted(socket))),
+            None if socket.starts_with('/') => settings.push(("socket_path", quoted(&socket))),
+            None => {
+                let why = "the engine is asked over a Unix socket: unix:///PATH";
+                out.leave_out(item, &format!("{path}.docker_socket_path"), why);
+            }
+        }
+    }
+    out.table("[[workload_attestor]]", &settings);
+    out.leave_out(
+        &plugin.item,
+        &plugin.path(),
+        "environment variables of containers become selectors only if `env` names them: add env = [\"NAME\"] for \
+         those that entries have in docker:env:NAME=VALUE",
+    );
+}

@@ -1,0 +1,243 @@
+//! SPIRE's configuration files as a tree in which everything knows its line.
+//!
+//! SPIRE reads HCL of version 1, or JSON; the parser is one of version 2, and what the two do not
+//! have in common is evened out here: quoted keys lose their quotes, and a text keeps what would be
+//! an expression in it. What else is not understood is an error with its line.
+
+use std::ops::Range;
+
+use hcl_edit::Span as _;
+use hcl_edit::expr::{Expression, Object, ObjectKey};
+use hcl_edit::parser::{self, parse_body, parse_expr};
+use hcl_edit::structure::{Body, Structure};
+use thiserror::Error;
+
+/// A key and what it is set to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Item {
+    pub(super) key: String,
+    pub(super) line: usize,
+    pub(super) value: Value,
+}
+
+/// What a key is set to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Text(String),
+    Number(String),
+    Bool(bool),
+    List(Vec<Self>),
+    Block(Vec<Item>),
+}
+
+/// Why a file is not understood.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub(super) enum HclError {
+    /// It is no HCL.
+    #[error(
+        "line {line}: {message}; a key of HCL is `name = value` on a line of its own, or `name {{ … }}`"
+    )]
+    Syntax { line: usize, message: String },
+    /// It has something that HCL of version 1 does not have.
+    #[error("line {line}: this is neither a text, a number, true, false, a list nor a block")]
+    Expression { line: usize },
+}
+
+/// Reads a file.
+pub(super) fn parse(text: &str) -> Result<Vec<Item>, HclError> {
+    let reader = Reader { text };
+    if text.trim_start().starts_with('{') {
+        let json = parse_expr(text.trim_end()).map_err(|error| syntax(&error))?;
+        let object = json.as_object().ok_or(HclError::Expression { line: 1 })?;
+        return reader.object(object);
+    }
+    let body = parse_body(&without_quoted_keys(text)).map_err(|error| syntax(&error))?;
+    reader.body(&body)
+}
+
+struct Reader<'a> {
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn body(&self, body: &Body) -> Result<Vec<Item>, HclError> {
+        let mut items = Vec::new();
+        for structure in body {
+            match structure {
+                Structure::Attribute(attribute) => {
+                    let line = self.line(attribute.key.span());
+                    push(&mut items, attribute.key.as_str(), line, self.value(&attribute.value)?);
+                }
+                Structure::Block(block) => {
+                    let line = self.line(block.ident.span());
+                    // A label is a key of its own, as if it stood in a block around the rest.
+                    let inner = Value::Block(self.body(&block.body)?);
+                    let value = block.labels.iter().rev().fold(inner, |value, label| {
+                        Value::Block(vec![Item { key: label.as_str().into(), line, value }])
+                    });
+                    push(&mut items, block.ident.as_str(), line, value);
+                }
+            }
+        }
+        Ok(items)
+    }
+
+    fn object(&self, object: &Object) -> Result<Vec<Item>, HclError> {
+        let mut items = Vec::new();
+        for (key, value) in object.iter() {
+            let (name, span) = match key {
+                ObjectKey::Ident(name) => (Some(name.as_str()), name.span()),
+                ObjectKey::Expression(name) => (name.as_str(), name.span()),
+            };
+            let line = self.line(span);
+            let name = name.ok_or(HclError::Expression { line })?;
+            push(&mut items, name, line, self.value(value.expr())?);
+        }
+        Ok(items)
+    }
+
+    fn value(&self, expression: &Expression) -> Result<Value, HclError> {
+        let unknown = || HclError::Expression { line: self.line(expression.span()) };
+        Ok(match expression {
+            Expression::Bool(value) => Value::Bool(*value.value()),
+            Expression::Number(value) => Value::Number(value.value().to_string()),
+            Expression::String(text) => Value::Text(text.value().clone()),
+            // Version 1 leaves `${…}` as it is.
+            Expression::StringTemplate(_) => {
+                let quoted = expression.span().and_then(|span| self.text.get(span));
+                let inner = quoted.and_then(|text| text.trim().strip_prefix('"'));
+                let inner = inner.and_then(|text| text.strip_suffix('"')).ok_or_else(unknown)?;
+                Value::Text(inner.to_owned())
+            }
+            Expression::HeredocTemplate(heredoc) => {
+                let literal = heredoc.template.as_single_element();
+                let literal = literal.and_then(|element| element.as_literal());
+                Value::Text(literal.ok_or_else(unknown)?.to_string())
+            }
+            Expression::Array(values) => {
+                Value::List(values.iter().map(|value| self.value(value)).collect::<Result<_, _>>()?)
+            }
+            Expression::Object(object) => Value::Block(self.object(object)?),
+            Expression::Null(_)
+            | Expression::Parenthesis(_)
+            | Expression::Variable(_)
+            | Expression::Conditional(_)
+            | Expression::FuncCall(_)
+            | Expression::Traversal(_)
+            | Expression::UnaryOp(_)
+            | Expression::BinaryOp(_)
+            | Expression::ForExpr(_) => return Err(unknown()),
+        })
+    }
+
+    fn line(&self, span: Option<Range<usize>>) -> usize {
+        let before = span.map_or(0, |span| span.start);
+        1 + self.text.bytes().take(before).filter(|byte| *byte == b'\n').count()
+    }
+}
+
+/// Adds an item, or one for each if it is a list of blocks, which is another way to write them.
+fn push(items: &mut Vec<Item>, key: &str, line: usize, value: Value) {
+    let item = |value| Item { key: key.to_owned(), line, value };
+    let is_block = |value: &Value| matches!(value, Value::Block(_));
+    if let Value::List(values) = &value
+        && !values.is_empty()
+        && values.iter().all(is_block)
+    {
+        items.extend(values.iter().cloned().map(item));
+    } else {
+        items.push(item(value));
+    }
+}
+
+/// The text with spaces for the quotes of keys at the start of a line, which version 2 does not have.
+/// Nothing moves.
+fn without_quoted_keys(text: &str) -> String {
+    let mut all = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        match quoted_key(line) {
+            Some((indent, key, rest)) => {
+                all.push_str(indent);
+                all.push(' ');
+                all.push_str(key);
+                all.push(' ');
+                all.push_str(rest);
+            }
+            None => all.push_str(line),
+        }
+    }
+    all
+}
+
+fn quoted_key(line: &str) -> Option<(&str, &str, &str)> {
+    let start = line.len() - line.trim_start().len();
+    let (indent, quoted) = line.split_at(start);
+    let (key, rest) = quoted.strip_prefix('"')?.split_once('"')?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let starts = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let follows = rest.trim_start().starts_with(['=', '{', '"']);
+    (starts && key.chars().all(is_name) && follows).then_some((indent, key, rest))
+}
+
+fn syntax(error: &parser::Error) -> HclError {
+    HclError::Syntax { line: error.location().line(), message: error.message().trim().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tree in one line: `key@line=value`.
+    fn shown(items: &[Item]) -> String {
+        let value = |value: &Value| match value {
+            Value::Text(text) => format!("{text:?}"),
+            Value::Number(number) => number.clone(),
+            Value::Bool(value) => value.to_string(),
+            Value::List(values) => format!("{values:?}"),
+            Value::Block(items) => format!("{{{}}}", shown(items)),
+        };
+        let item = |item: &Item| format!("{}@{}={}", item.key, item.line, value(&item.value));
+        items.iter().map(item).collect::<Vec<_>>().join(" ")
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(shown(&parse(text).unwrap()), expected);
+    }
+
+    #[test]
+    fn version_one_and_json_are_read_with_their_lines() {
+        check("a = \"x\" # c\n/* c\n*/ b = 1\n// c\nc = true\n", "a@1=\"x\" b@3=1 c@5=true");
+        check("s {\n  a = 1\n}\n", "s@1={a@2=1}");
+        check("s = {\n  a = 1\n  b = \"2\"\n}\n", "s@1={a@2=1 b@3=\"2\"}");
+        check("K \"n\" {\n  d {}\n}\n", "K@1={n@1={d@2={}}}");
+        check("  \"a\" = \"\\\"\"\n\"K\" \"n\" {\n}\n", "a@1=\"\\\"\" K@2={n@2={}}");
+        check("a = \"${X}/$Y\"\nb = \"{{ .Z }}\"\n", "a@1=\"${X}/$Y\" b@2=\"{{ .Z }}\"");
+        check("a = <<EOF\nx\ny\nEOF\nb = 1\n", "a@1=\"x\\ny\\n\" b@5=1");
+        check("a = [\n  { x = 1 },\n  { x = 2 },\n]\n", "a@1={x@2=1} a@1={x@3=2}");
+        check(
+            "{\n \"s\": {\"a\": \"x\",\n \"b\": [1, 2]},\n \"p\": [{\"K\": {}}]\n}\n",
+            "s@2={a@2=\"x\" b@3=[Number(\"1\"), Number(\"2\")]} p@4={K@4={}}",
+        );
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, line: usize) {
+        let error = parse(text).unwrap_err();
+        let found = match error {
+            HclError::Syntax { line, .. } | HclError::Expression { line } => line,
+        };
+        assert_eq!(found, line, "{error}");
+    }
+
+    #[test]
+    fn what_is_not_understood_has_a_line() {
+        check_refused("a = 1\nb = \n", 2);
+        check_refused("a = 1\ns {\n", 2);
+        check_refused("a = 1\nb = f(1)\n", 2);
+        check_refused("a = 1\nb = 1 + x\n", 2);
+        check_refused("{ \"a\": }", 1);
+        check_refused(&format!("a = {}", "[".repeat(10_000)), 1);
+        check_refused(&"a {\n".repeat(10_000), 65);
+    }
+}

@@ -1,0 +1,262 @@
+//! The plugins of a server: which are here, and under what name.
+
+use std::path::Path;
+
+use super::hcl::{Item, Value};
+use super::translation::{Base, Fate, Kind, Row, Translation, inside, quoted, text};
+use crate::node_attest::path_template::PathTemplate;
+use crate::node_attest::x509pop;
+use Fate::{As, Elsewhere, Moot, No, Unless};
+
+/// A plugin as it is configured.
+pub(super) struct Plugin {
+    /// What kind it is of.
+    pub(super) kind: String,
+    pub(super) name: String,
+    /// Where it stands.
+    pub(super) item: Item,
+    /// Its own settings.
+    pub(super) settings: Vec<Item>,
+}
+
+/// What a plugin is told by whoever starts it.
+const OUTER: &[Row] = &[
+    ("plugin_cmd", No("programs of others are not started as plugins")),
+    ("plugin_args", No("programs of others are not started as plugins")),
+    ("plugin_checksum", No("programs of others are not started as plugins")),
+    ("plugin_data_file", No("put what is in that file into plugin_data, and import again")),
+    ("plugin_data", Elsewhere),
+    ("enabled", Elsewhere),
+];
+
+const X509POP: &[Row] = &[
+    (
+        "mode",
+        Unless(
+            "external_pki",
+            "only certificates of an existing PKI are taken, and no SVIDs of another server",
+        ),
+    ),
+    ("ca_bundle_path", Elsewhere),
+    ("ca_bundle_paths", Elsewhere),
+    ("agent_path_template", Elsewhere),
+    ("max_intermediates", As("max_intermediates", Kind::Integer)),
+    ("max_rsa_key_size", As("max_rsa_key_size", Kind::Integer)),
+    (
+        "verify_client_ip",
+        Unless("false", "the address of a node is not compared with its certificate"),
+    ),
+    ("spiffe_prefix", No("it belongs to the mode spiffe, which is not there")),
+    (
+        "svid_prefix",
+        No(
+            "it belongs to the mode spiffe, which is not there; SPIRE itself calls it spiffe_prefix",
+        ),
+    ),
+];
+
+const POOL: &str = "SQLite is part of the server, and has no connections to count";
+
+const SQL: &[Row] = &[
+    ("database_type", Elsewhere),
+    ("connection_string", Elsewhere),
+    ("ro_connection_string", Moot(POOL)),
+    ("root_ca_path", Moot(POOL)),
+    ("client_cert_path", Moot(POOL)),
+    ("client_key_path", Moot(POOL)),
+    ("max_open_conns", Moot(POOL)),
+    ("max_idle_conns", Moot(POOL)),
+    ("conn_max_lifetime", Moot(POOL)),
+    ("disable_migration", Unless("false", "the server always brings its database up to date")),
+    ("log_sql", Unless("false", "statements are not logged")),
+];
+
+const UPSTREAM_DISK: &[Row] = &[
+    ("cert_file_path", As("cert_file_path", Kind::Path)),
+    ("key_file_path", As("key_file_path", Kind::Path)),
+    ("bundle_file_path", As("bundle_file_path", Kind::Path)),
+];
+
+const UPSTREAM_SPIRE: &[Row] = &[
+    ("server_address", As("server_address", Kind::Text)),
+    ("server_port", As("server_port", Kind::Integer)),
+    ("workload_api_socket", As("workload_api_socket", Kind::Path)),
+    ("experimental", No("nothing of it is there: X25519MLKEM768 is offered on every connection")),
+];
+
+/// The plugins that are switched on, in the order of the file.
+pub(super) fn all(items: &[Item], base: &Base, out: &mut Translation) -> Vec<Plugin> {
+    let mut plugins = Vec::new();
+    for kind in items {
+        let Value::Block(named) = &kind.value else {
+            out.leave_out(kind, &format!("plugins.{}", kind.key), "it is no block");
+            continue;
+        };
+        for item in named {
+            let path = format!("plugins.{}.{}", kind.key, item.key);
+            let outer = inside(std::slice::from_ref(item), &item.key);
+            if outer.iter().any(|one| one.key == "enabled" && text(&one.value) == "false") {
+                out.note(item, &path, "it is switched off");
+                continue;
+            }
+            out.carry((&path, &outer), OUTER, base);
+            if outer.iter().any(|one| one.key == "plugin_cmd") {
+                continue;
+            }
+            let settings = inside(&outer, "plugin_data");
+            let (kind, name) = (kind.key.clone(), item.key.clone());
+            plugins.push(Plugin { kind, name, item: item.clone(), settings });
+        }
+    }
+    plugins
+}
+
+/// Makes settings of a server's plugin.
+pub(super) fn translate(plugin: &Plugin, base: &Base, out: &mut Translation) {
+    match (plugin.kind.as_str(), plugin.name.as_str()) {
+        ("DataStore", "sql") => datastore(plugin, base, out),
+        ("KeyManager", "disk") => key_directory(plugin, base, out),
+        ("KeyManager", "memory") => out.table("[key_store]", &[("type", quoted("memory"))]),
+        ("NodeAttestor", "join_token") => {
+            out.table("[node_attestor.join_token]", &[("enabled", "true".into())]);
+        }
+        ("NodeAttestor", "x509pop") => x509pop_server(plugin, base, out),
+        ("UpstreamAuthority", "disk") => {
+            plugin.table("[upstream_authority]", UPSTREAM_DISK, base, out);
+        }
+        ("UpstreamAuthority", "spire") => {
+            plugin.table("[upstream_authority]", UPSTREAM_SPIRE, base, out);
+        }
+        (kind, _) => out.leave_out(&plugin.item, &plugin.path(), missing(kind)),
+    }
+}
+
+impl Plugin {
+    pub(super) fn path(&self) -> String {
+        format!("plugins.{}.{}", self.kind, self.name)
+    }
+
+    /// Where its settings stand.
+    pub(super) fn inner_path(&self) -> String {
+        format!("{}.plugin_data", self.path())
+    }
+
+    pub(super) fn setting(&self, key: &str) -> Option<&Item> {
+        self.settings.iter().find(|item| item.key == key)
+    }
+
+    /// A table of its type and what the rows have of its settings.
+    fn table(&self, header: &str, rows: &[Row], base: &Base, out: &mut Translation) {
+        let mut settings = vec![("type", quoted(&self.name))];
+        settings.extend(out.carry((&self.inner_path(), &self.settings), rows, base));
+        out.table(header, &settings);
+    }
+}
+
+/// What to do without a plugin of this kind.
+fn missing(kind: &str) -> &'static str {
+    match kind {
+        "DataStore" => "records are kept in SQLite or in memory: `[datastore]`",
+        "KeyManager" => {
+            "keys are kept in a directory, in memory or in a PKCS #11 token: `[key_store]`"
+        }
+        "NodeAttestor" => "nodes join with a token or with a certificate: `[node_attestor]`",
+        "UpstreamAuthority" => {
+            "what signs the server's CA is in files, or is another server: `[upstream_authority]`"
+        }
+        "Notifier" | "BundlePublisher" => {
+            "bundles are not published; `bundle show -format spiffe`, started by a timer, prints the one to publish"
+        }
+        "CredentialComposer" => {
+            "what is in a credential is fixed, but for the subject of the CA: `[ca_subject]`"
+        }
+        _ => "there are no such plugins",
+    }
+}
+
+fn datastore(plugin: &Plugin, base: &Base, out: &mut Translation) {
+    let path = plugin.inner_path();
+    out.carry((&path, &plugin.settings), SQL, base);
+    let kind = plugin.setting("database_type");
+    if kind.is_none_or(|kind| text(&kind.value) != "sqlite3") {
+        let item = kind.unwrap_or(&plugin.item);
+        out.leave_out(item, &format!("{path}.database_type"), missing("DataStore"));
+        return;
+    }
+    let connection = plugin.setting("connection_string").map(|item| text(&item.value));
+    let connection = connection.unwrap_or_default();
+    let file = connection.strip_prefix("file:").unwrap_or(&connection);
+    let file = file.split('?').next().unwrap_or_default();
+    if file.is_empty() || file.contains(":memory:") {
+        return out.table("[datastore]", &[("type", quoted("memory"))]);
+    }
+    let beside = Path::new(file).with_file_name("steeple.sqlite");
+    let beside = base.absolute(&beside.to_string_lossy());
+    out.table_because(
+        "[datastore]",
+        &[("type", quoted("sqlite")), ("path", quoted(&beside))],
+        "Beside SPIRE's database, which has another form.",
+    );
+    let item = plugin.setting("connection_string").unwrap_or(&plugin.item);
+    out.note(
+        item,
+        &format!("{path}.connection_string"),
+        "the new database starts empty: take entries over with `spire-server entry show -output json` and \
+         `steeple-server entry create --data`",
+    );
+}
+
+fn key_directory(plugin: &Plugin, base: &Base, out: &mut Translation) {
+    let path = plugin.inner_path();
+    out.carry((&path, &plugin.settings), &[("keys_path", Elsewhere)], base);
+    let Some(keys) = plugin.setting("keys_path") else {
+        return out.leave_out(&plugin.item, &format!("{path}.keys_path"), "it is missing");
+    };
+    let beside = Path::new(&text(&keys.value)).with_file_name("steeple-keys");
+    let beside = base.absolute(&beside.to_string_lossy());
+    out.table_because(
+        "[key_store]",
+        &[("type", quoted("directory")), ("path", quoted(&beside))],
+        "Beside SPIRE's file of keys, which has another form.",
+    );
+    out.note(
+        keys,
+        &format!("{path}.keys_path"),
+        "keys are made anew, so agents need the new bundle: `steeple-server bundle show`",
+    );
+}
+
+fn x509pop_server(plugin: &Plugin, base: &Base, out: &mut Translation) {
+    let path = plugin.inner_path();
+    let mut settings = out.carry((&path, &plugin.settings), X509POP, base);
+    let mut bundles = Vec::new();
+    for key in ["ca_bundle_path", "ca_bundle_paths"] {
+        let Some(item) = plugin.setting(key) else { continue };
+        let values = if let Value::List(values) = &item.value {
+            values.as_slice()
+        } else {
+            std::slice::from_ref(&item.value)
+        };
+        for value in values {
+            match base.literal(value, Kind::Path) {
+                Ok(bundle) => bundles.push(bundle),
+                Err(why) => out.leave_out(item, &format!("{path}.{key}"), &why),
+            }
+        }
+    }
+    if let Some(item) = plugin.setting("agent_path_template") {
+        let template = text(&item.value);
+        match PathTemplate::new(&template, x509pop::TEMPLATE_NAMES) {
+            Ok(_) => settings.push(("agent_path_template", quoted(&template))),
+            Err(error) => {
+                out.leave_out(item, &format!("{path}.agent_path_template"), &error.to_string());
+            }
+        }
+    }
+    if bundles.is_empty() {
+        let why = "without ca_bundle_path no node is believed";
+        return out.leave_out(&plugin.item, &plugin.path(), why);
+    }
+    settings.insert(0, ("ca_bundle_paths", format!("[{}]", bundles.join(", "))));
+    out.table("[node_attestor.x509pop]", &settings);
+}

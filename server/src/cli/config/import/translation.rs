@@ -1,0 +1,322 @@
+//! A configuration in the making: what was carried over, and a remark on everything that was not.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::hcl::{Item, Value};
+
+/// What has been made so far.
+#[derive(Debug, Default)]
+pub(super) struct Translation {
+    settings: Vec<String>,
+    tables: Vec<String>,
+    remarks: Vec<Remark>,
+}
+
+/// What somebody who moves over has to know about one line.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Remark {
+    pub(super) line: usize,
+    pub(super) key: String,
+    /// Whether something is missing now.
+    pub(super) is_left_out: bool,
+    pub(super) text: String,
+}
+
+/// A key of SPIRE's, and what becomes of it.
+pub(super) type Row = (&'static str, Fate);
+
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate {
+    /// It has a counterpart.
+    As(&'static str, Kind),
+    /// It needs none, and why not.
+    Moot(&'static str),
+    /// It is no loss with this value, and left out with any other.
+    Unless(&'static str, &'static str),
+    /// It has no counterpart, and what to do instead.
+    No(&'static str),
+    /// Somebody else sees to it.
+    Elsewhere,
+}
+
+/// What a key may be set to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Text,
+    /// A text that is in lower case here.
+    Lower,
+    /// A path. Not absolute, it is meant from where SPIRE was started.
+    Path,
+    Duration,
+    Integer,
+    Bool,
+    Texts,
+}
+
+/// Where paths that are not absolute begin.
+#[derive(Clone, Debug)]
+pub(super) struct Base(pub(super) PathBuf);
+
+/// A key of ours and its value, as TOML.
+pub(super) type Setting = (&'static str, String);
+
+impl Translation {
+    /// Sets a key at the top.
+    pub(super) fn set(&mut self, (key, value): Setting) {
+        self.settings.push(format!("{key} = {value}\n"));
+    }
+
+    /// The same with a word on it.
+    pub(super) fn set_because(&mut self, setting: Setting, why: &str) {
+        self.settings.push(format!("# {why}\n"));
+        self.set(setting);
+    }
+
+    /// Adds a table.
+    pub(super) fn table(&mut self, header: &str, settings: &[Setting]) {
+        let lines: String =
+            settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        self.tables.push(format!("\n{header}\n{lines}"));
+    }
+
+    /// The same with a word on it.
+    pub(super) fn table_because(&mut self, header: &str, settings: &[Setting], why: &str) {
+        self.table(header, settings);
+        if let Some(table) = self.tables.last_mut() {
+            *table = format!("\n# {why}{table}");
+        }
+    }
+
+    /// Says what is missing now.
+    pub(super) fn leave_out(&mut self, item: &Item, key: &str, why: &str) {
+        self.remark(item, key, (true, why));
+    }
+
+    /// Says what is another way here, and no loss.
+    pub(super) fn note(&mut self, item: &Item, key: &str, why: &str) {
+        self.remark(item, key, (false, why));
+    }
+
+    /// Carries over what the rows have a place for, and returns it.
+    pub(super) fn carry(
+        &mut self,
+        (path, items): (&str, &[Item]),
+        rows: &[Row],
+        base: &Base,
+    ) -> Vec<Setting> {
+        let mut settings: Vec<Setting> = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let key = format!("{path}.{}", item.key);
+            let fate = rows.iter().find(|(name, _)| *name == item.key).map(|(_, fate)| *fate);
+            let is_again = items.iter().take(index).any(|other| other.key == item.key);
+            match fate {
+                Some(Fate::Elsewhere) => {}
+                Some(Fate::As(..)) if is_again => {
+                    self.leave_out(
+                        item,
+                        &key,
+                        "the key is there twice, and the first one is taken",
+                    );
+                }
+                Some(Fate::As(ours, kind)) => match base.literal(&item.value, kind) {
+                    Ok(value) => settings.push((ours, value)),
+                    Err(why) => self.leave_out(item, &key, &why),
+                },
+                Some(Fate::Moot(why)) => self.note(item, &key, why),
+                Some(Fate::Unless(harmless, _)) if text(&item.value) == harmless => {}
+                Some(Fate::Unless(_, why) | Fate::No(why)) => self.leave_out(item, &key, why),
+                None => {
+                    self.leave_out(item, &key, "SPIRE has no such key either, as far as is known")
+                }
+            }
+        }
+        settings
+    }
+
+    /// The remarks, in the order of the lines.
+    pub(super) fn remarks(&self) -> Vec<Remark> {
+        let mut remarks = self.remarks.clone();
+        remarks.sort();
+        remarks
+    }
+
+    /// The configuration.
+    pub(super) fn toml(&self) -> String {
+        self.settings.iter().chain(&self.tables).map(String::as_str).collect()
+    }
+
+    fn remark(&mut self, item: &Item, key: &str, (is_left_out, text): (bool, &str)) {
+        let (key, text) = (key.to_owned(), text.to_owned());
+        self.remarks.push(Remark { line: item.line, key, is_left_out, text });
+    }
+}
+
+impl Base {
+    /// The value as TOML, or why not.
+    pub(super) fn literal(&self, value: &Value, kind: Kind) -> Result<String, String> {
+        let plain = text(value);
+        if plain.contains("${") {
+            return Err(
+                "it has an environment variable in it: SPIRE was started with -expandEnv, so \
+                        import with --expand-env, or write the value"
+                    .into(),
+            );
+        }
+        let wrong = |what: &str| Err(format!("it is {}, and not {what}", shown(value)));
+        match (kind, value) {
+            (Kind::Text, Value::Text(_) | Value::Number(_)) => Ok(quoted(&plain)),
+            (Kind::Lower, Value::Text(_)) => Ok(quoted(&plain.to_ascii_lowercase())),
+            (Kind::Path, Value::Text(path)) => Ok(quoted(&self.absolute(path))),
+            (Kind::Duration, Value::Text(text)) => match duration(text) {
+                Some(duration) => Ok(quoted(&humantime::format_duration(duration).to_string())),
+                None => wrong("a duration such as 1h30m"),
+            },
+            (Kind::Integer, Value::Number(_) | Value::Text(_)) => match plain.parse::<i64>() {
+                Ok(number) => Ok(number.to_string()),
+                Err(_) => wrong("a whole number"),
+            },
+            (Kind::Bool, Value::Bool(_) | Value::Text(_)) => match plain.parse::<bool>() {
+                Ok(value) => Ok(value.to_string()),
+                Err(_) => wrong("true or false"),
+            },
+            (Kind::Texts, Value::List(values)) => {
+                let values: Result<Vec<_>, _> =
+                    values.iter().map(|value| self.literal(value, Kind::Text)).collect();
+                Ok(format!("[{}]", values?.join(", ")))
+            }
+            (Kind::Texts, Value::Text(_)) => Ok(format!("[{}]", quoted(&plain))),
+            (Kind::Text | Kind::Lower | Kind::Path, _) => wrong("a text"),
+            (Kind::Duration, _) => wrong("a duration such as 1h30m"),
+            (Kind::Integer, _) => wrong("a whole number"),
+            (Kind::Bool, _) => wrong("true or false"),
+            (Kind::Texts, _) => wrong("a list of texts"),
+        }
+    }
+
+    /// The path from where SPIRE was started.
+    pub(super) fn absolute(&self, path: &str) -> String {
+        let absolute: PathBuf = self.0.join(Path::new(path)).components().collect();
+        absolute.display().to_string()
+    }
+}
+
+/// A plain value as it is written; nothing for lists and blocks.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::Text(text) | Value::Number(text) => text.clone(),
+        Value::Bool(value) => value.to_string(),
+        Value::List(_) | Value::Block(_) => String::new(),
+    }
+}
+
+/// What is in all blocks of this name.
+pub(super) fn inside(items: &[Item], key: &str) -> Vec<Item> {
+    let named = items.iter().filter(|item| item.key == key);
+    let blocks = named.filter_map(|item| match &item.value {
+        Value::Block(inner) => Some(inner.clone()),
+        Value::Text(_) | Value::Number(_) | Value::Bool(_) | Value::List(_) => None,
+    });
+    blocks.flatten().collect()
+}
+
+/// A text as TOML.
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Text(text) => format!("{text:?}"),
+        Value::Number(_) | Value::Bool(_) => text(value),
+        Value::List(_) => "a list".into(),
+        Value::Block(_) => "a block".into(),
+    }
+}
+
+/// Reads a duration of Go: `1h30m`, `1.5h`, `100ms`.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, behind) = rest.split_at(digits);
+        let unit = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(unit);
+        let seconds = match unit {
+            "h" => 3_600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            "us" | "µs" => 0.000_001,
+            "ns" => 0.000_000_001,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        total = total.checked_add(part)?;
+        rest = behind;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_duration(text: &str, expected: Option<&str>) {
+        let found = duration(text).map(|found| humantime::format_duration(found).to_string());
+        assert_eq!(found.as_deref(), expected);
+    }
+
+    #[test]
+    fn durations_of_go_are_durations_here() {
+        check_duration("1h30m", Some("1h 30m"));
+        check_duration("1.5h", Some("1h 30m"));
+        check_duration("72h", Some("3days"));
+        check_duration("100ms", Some("100ms"));
+        check_duration("1h0m0s", Some("1h"));
+        check_duration("1d", None);
+        check_duration("60", None);
+        check_duration("", None);
+        check_duration("-1h", None);
+        check_duration("99999999999999999999h", None);
+    }
+
+    #[track_caller]
+    fn check(value: Value, kind: Kind, expected: Result<&str, &str>) {
+        let found = Base("/opt/spire".into()).literal(&value, kind);
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+            (Err(found), Err(part)) => assert!(found.contains(part), "{found}"),
+            (found, _) => panic!("{found:?}"),
+        }
+    }
+
+    #[test]
+    fn values_become_toml_or_a_reason() {
+        let text = |text: &str| Value::Text(text.into());
+        check(text("a\"b\\c\n"), Kind::Text, Ok(r#""a\"b\\c\u000A""#));
+        check(text("./data/x"), Kind::Path, Ok(r#""/opt/spire/data/x""#));
+        check(text("/data"), Kind::Path, Ok(r#""/data""#));
+        check(text("DEBUG"), Kind::Lower, Ok(r#""debug""#));
+        check(text("8081"), Kind::Integer, Ok("8081"));
+        check(Value::Number("8081".into()), Kind::Integer, Ok("8081"));
+        check(text("true"), Kind::Bool, Ok("true"));
+        check(Value::List(vec![text("a"), text("b")]), Kind::Texts, Ok(r#"["a", "b"]"#));
+        check(Value::Number("1.5".into()), Kind::Integer, Err("it is 1.5, and not a whole number"));
+        check(text("x"), Kind::Bool, Err("it is \"x\", and not true or false"));
+        check(Value::Bool(true), Kind::Duration, Err("not a duration"));
+        check(Value::Block(vec![]), Kind::Path, Err("it is a block, and not a text"));
+        check(text("${X}"), Kind::Text, Err("import with --expand-env"));
+    }
+}
