@@ -128,8 +128,8 @@ struct Connection {
 #[derive(Args, Clone, Debug)]
 struct AdminConnection {
     /// The agent's admin socket, which is there if admin_socket_path says so; unless named, the
-    /// environment variable STEEPLE_AGENT_ADMIN_SOCKET says where, or else it is agent-admin/admin.sock
-    /// beside the directory of the workload socket
+    /// environment variable STEEPLE_AGENT_ADMIN_SOCKET says where, or else it is admin/admin.sock
+    /// in the default data directory of this user
     #[arg(long, value_name = "SOCKET", alias = "socketPath", value_parser = Address::of_flag)]
     socket: Option<Address>,
     /// How long to wait for an answer

@@ -177,6 +177,7 @@ impl Sync {
         if !known || view.differs(&self.view) {
             info!(entries, bundles = view.bundles().len(), "synced");
             tell_of_taints(&self.view, &view);
+            view.tell(&self.view);
             self.view = view;
             self.publish();
             self.keep();

@@ -21,13 +21,12 @@ use crate::harness::process::command;
 use crate::harness::{Deployment, Settings, bin, eventually, stderr, stdout};
 use crate::workload_api::this_user;
 
-const WITH_ADMIN_SOCKET: Settings = Settings {
-    server: "",
-    environment: &[],
-    agent: "admin_socket_path = \"{dir}/agent-admin/admin.sock\"\n\
-            authorized_delegates = [\"spiffe://example.org/delegate\"]",
-    joins: crate::harness::Joins::ByToken,
-};
+/// A node whose agent has an admin socket, and one delegate.
+fn with_admin_socket() -> Deployment {
+    let agent = "admin_socket_path = \"{dir}/agent-admin/admin.sock\"\n\
+                 authorized_delegates = [\"spiffe://example.org/delegate\"]";
+    Deployment::with(Settings { agent, ..Settings::default() })
+}
 
 /// A process that ends with the test.
 struct Beside(Child);
@@ -94,7 +93,7 @@ fn agent_cli_watches_from_before_there_is_an_entry_through_every_rotation() {
 
 #[test]
 fn agent_cli_switches_what_is_logged_and_back() {
-    let node = Deployment::with(WITH_ADMIN_SOCKET);
+    let node = with_admin_socket();
     node.register("/web", &[&this_user()]);
     let line = "Fetched JWT SVID";
     let fetch = |audience: &str| {
@@ -146,7 +145,7 @@ fn agent_cli_writes_files_beside_json_and_goes_by_the_name_of_spires() {
 
 #[test]
 fn debug_endpoints_of_the_agent_are_on_its_admin_socket_alone() {
-    let node = Deployment::with(WITH_ADMIN_SOCKET);
+    let node = with_admin_socket();
     node.register("/web", &[&this_user()]);
     eventually("an SVID", || {
         spire(&node, "api fetch jwt -audience a").status.success().then_some(())
@@ -196,7 +195,7 @@ async fn paths(stream: &mut Streaming<SubscribeToX509sviDsResponse>) -> Vec<Stri
 
 #[tokio::test]
 async fn delegatedidentity_is_for_authorized_delegates_and_their_subjects() {
-    let node = Deployment::with(WITH_ADMIN_SOCKET);
+    let node = with_admin_socket();
     let program = node.dir.copy("/bin/sleep".as_ref(), "db");
     let is_db = format!("unix:path:{}", program.display());
     let is_this = format!("unix:path:{}", std::env::current_exe().unwrap().display());

@@ -46,6 +46,12 @@ pub(super) enum SocketError {
     /// The name of an instance would lead elsewhere.
     #[error("--instance {0:?}: it must be a name without slashes")]
     Instance(String),
+    /// There is no place for it by default.
+    #[error(
+        "there is no default data directory without $HOME; say with --socket where the agent's \
+         admin socket is"
+    )]
+    NoHome,
 }
 
 /// What there is to know about this process.
@@ -82,8 +88,11 @@ impl Surroundings<'_> {
         if let Some(address) = flag {
             return Ok(address.clone());
         }
-        let default = || self.default(home::default_admin_socket_path(), SPIRE_ADMIN_DEFAULT);
-        Ok(self.of_variable(ADMIN_VARIABLE)?.unwrap_or_else(default))
+        if let Some(address) = self.of_variable(ADMIN_VARIABLE)? {
+            return Ok(address);
+        }
+        let ours = home::default_admin_socket_path().ok_or(SocketError::NoHome)?;
+        Ok(self.default(ours, SPIRE_ADMIN_DEFAULT))
     }
 
     /// What a variable says where a plain path will do.
@@ -188,7 +197,7 @@ mod tests {
 
     #[test]
     fn under_the_name_of_spires_the_sockets_are_where_spires_are() {
-        let ours = home::default_admin_socket_path();
+        let ours = home::default_admin_socket_path().unwrap();
         let spires = Path::new(SPIRE_ADMIN_DEFAULT);
         for (name, existing, expected) in [
             (Name::Steeple, &[spires][..], &*ours),

@@ -19,14 +19,11 @@ pub fn default_socket_path() -> PathBuf {
 }
 
 /// Where this user's agent might have its admin socket, which there is only if it was told so:
-/// `/run/steeple/agent-admin/admin.sock` for root; for others `steeple-agent-admin/admin.sock` in
-/// the place of the workload socket's directory.
+/// `admin/admin.sock` in its data directory, which is nobody else's. `None` for a user without a
+/// home.
 #[must_use]
-pub fn default_admin_socket_path() -> PathBuf {
-    if is_root() {
-        return PathBuf::from("/run/steeple/agent-admin/admin.sock");
-    }
-    runtime_dir(&variable).join("steeple-agent-admin/admin.sock")
+pub fn default_admin_socket_path() -> Option<PathBuf> {
+    Some(default_data_dir()?.join("admin/admin.sock"))
 }
 
 fn is_root() -> bool {
@@ -49,11 +46,8 @@ fn socket_path(is_root: bool, variable: &dyn Fn(&str) -> Option<PathBuf>) -> Pat
     if is_root {
         return PathBuf::from("/run/steeple/agent/api.sock");
     }
-    runtime_dir(variable).join("steeple-agent/api.sock")
-}
-
-fn runtime_dir(variable: &dyn Fn(&str) -> Option<PathBuf>) -> PathBuf {
-    variable("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from("/tmp"))
+    let runtime = variable("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from("/tmp"));
+    runtime.join("steeple-agent/api.sock")
 }
 
 #[cfg(test)]

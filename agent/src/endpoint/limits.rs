@@ -53,13 +53,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Enough for a few administrators, and for delegates with many streams each.
+    /// Enough for a few administrators, and for delegates with many streams each. So few
+    /// connections find their descriptors among those that are left for everything else.
     #[must_use]
     pub const fn of_administrators() -> Self {
         Self {
-            connections: Limit { all: 128, user: 64 },
-            requests: Limit { all: 4096, user: 2048 },
-            large_requests: Limit { all: 32, user: 16 },
+            connections: Limit { all: 32, user: 32 },
+            requests: Limit { all: 4096, user: 4096 },
+            large_requests: Limit { all: 32, user: 32 },
             requests_per_connection: 1024,
         }
     }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::dial::{Dial, DialError, Stream};
@@ -24,6 +25,7 @@ use super::*;
 
 mod attestation;
 mod entries;
+mod svids;
 
 /// What the server answers, and what it was asked.
 #[derive(Clone, Debug, Default)]
@@ -41,17 +43,22 @@ struct Script {
 impl Dial for Script {
     async fn dial(&self) -> Result<Box<dyn Stream>, DialError> {
         *self.connections.lock().unwrap() += 1;
-        let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let server = Server::builder()
             .add_service(EntryServer::new(self.clone()))
             .add_service(AgentServer::new(self.clone()));
-        let incoming =
-            tokio_stream::iter([Ok::<_, std::io::Error>(theirs)]).chain(tokio_stream::pending());
-        steeple::tasks::Tasks::new().spawn(tracing::Span::none(), |_| async move {
-            server.serve_with_incoming(incoming).await
-        });
-        Ok(Box::new(ours))
+        Ok(serve(server))
     }
+}
+
+/// Serves one connection; the client's end of it.
+fn serve(server: Router) -> Box<dyn Stream> {
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let incoming =
+        tokio_stream::iter([Ok::<_, std::io::Error>(theirs)]).chain(tokio_stream::pending());
+    steeple::tasks::Tasks::new().spawn(tracing::Span::none(), |_| async move {
+        server.serve_with_incoming(incoming).await
+    });
+    Box::new(ours)
 }
 
 impl Script {

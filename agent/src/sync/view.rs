@@ -10,7 +10,7 @@ use steeple::entry::Entry;
 use steeple::id::TrustDomain;
 use steeple::keys::PublicKey;
 use steeple::x509::Certificate;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::identity::{PreparedBundle, Snapshot};
 use crate::server_api::KnownEntries;
@@ -70,6 +70,23 @@ impl View {
 
     pub(super) fn differs(&self, other: &Self) -> bool {
         !same(&self.entries, &other.entries) || !same(&self.bundles, &other.bundles)
+    }
+
+    /// Logs which entries are new, changed or gone since `before`.
+    pub(super) fn tell(&self, before: &Self) {
+        let tell = |entry: &Entry, what| {
+            let (entry_id, spiffe_id) = (&entry.id, &entry.content.spiffe_id);
+            debug!(%entry_id, %spiffe_id, "Entry {what}");
+        };
+        for (id, entry) in &self.entries {
+            match before.entries.get(id) {
+                None => tell(entry, "created"),
+                Some(known) if !Arc::ptr_eq(known, entry) => tell(entry, "updated"),
+                Some(_) => {}
+            }
+        }
+        let is_gone = |(id, _): &(_, _)| !self.entries.contains_key(*id);
+        before.entries.iter().filter(is_gone).for_each(|(_, entry)| tell(entry, "removed"));
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
