@@ -54,6 +54,7 @@ fn prints(output: &Output, expected: &str) {
     assert!(output.status.success() && stdout(output).contains(expected), "{output:?}");
 }
 
+/// Scenario agent-cli
 #[test]
 fn agent_cli_says_whether_the_agent_is_healthy_and_its_configuration_valid() {
     let node = Deployment::start();
@@ -73,6 +74,7 @@ fn agent_cli_says_whether_the_agent_is_healthy_and_its_configuration_valid() {
     assert!(!bad.status.success() && stderr(&bad).contains("surprise"), "{bad:?}");
 }
 
+/// Scenario agent-cli
 #[test]
 fn agent_cli_watches_from_before_there_is_an_entry_through_every_rotation() {
     let node = Deployment::start();
@@ -91,6 +93,7 @@ fn agent_cli_watches_from_before_there_is_an_entry_through_every_rotation() {
     });
 }
 
+/// Scenario agent-cli
 #[test]
 fn agent_cli_switches_what_is_logged_and_back() {
     let node = with_admin_socket();
@@ -117,6 +120,7 @@ fn agent_cli_switches_what_is_logged_and_back() {
     assert_eq!(logged(), before);
 }
 
+/// Scenario agent-cli
 #[test]
 fn agent_cli_writes_files_beside_json_and_goes_by_the_name_of_spires() {
     let node = Deployment::start();
@@ -143,6 +147,7 @@ fn agent_cli_writes_files_beside_json_and_goes_by_the_name_of_spires() {
     assert!(stderr(&nothing).contains("SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE"), "{nothing:?}");
 }
 
+/// Scenario debug-endpoints
 #[test]
 fn debug_endpoints_of_the_agent_are_on_its_admin_socket_alone() {
     let node = with_admin_socket();
@@ -193,6 +198,7 @@ async fn paths(stream: &mut Streaming<SubscribeToX509sviDsResponse>) -> Vec<Stri
     ids.collect()
 }
 
+/// Scenario delegatedidentity
 #[tokio::test]
 async fn delegatedidentity_is_for_authorized_delegates_and_their_subjects() {
     let node = with_admin_socket();
