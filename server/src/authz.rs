@@ -199,4 +199,4 @@ fn if_in_good_standing(peer: Peer, belongs: bool, class: Class) -> Decision {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -85,6 +85,18 @@ struct Found {
 }
 
 impl Shared {
+    /// Whether a caller is anybody here: of the server's own trust domain, or an administrator of
+    /// another by name. Others of that other domain are not, though their certificates are valid.
+    pub(super) fn admits(&self, caller: &Caller) -> bool {
+        match caller {
+            Caller::Local(_) | Caller::Anonymous(_) => true,
+            Caller::Peer(peer) => {
+                peer.id.trust_domain() == self.registry.trust_domain()
+                    || self.admin_ids.contains(&peer.id)
+            }
+        }
+    }
+
     /// Looks a caller up.
     fn find(&self, caller: &Caller) -> Found {
         match caller {

@@ -170,6 +170,12 @@ impl Listener {
                         Err(full) => return places.notices.tell(full, address, Instant::now()),
                     };
                     let caller = Arc::new(caller(peer.as_ref(), address));
+                    if !shared.admits(&caller) {
+                        return debug!(
+                            ?caller,
+                            "connection closed: of a foreign trust domain, and not in admin_ids"
+                        );
+                    }
                     let guard = Guard::new(routes, caller, shared);
                     connection::serve(stream, guard, stop).await;
                 }

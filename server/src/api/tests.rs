@@ -29,6 +29,7 @@ use crate::node_attest::join_token::JoinTokens;
 use crate::node_attest::{AttestError, Attested, Conversation};
 
 mod abandoned;
+mod access;
 mod agents;
 mod authorities;
 mod bundles;

@@ -25,7 +25,7 @@ const COLUMNS: [Caller; 6] = [
 ];
 
 /// Who may call which methods: an `x` for each of `COLUMNS` that may.
-const EXPECTED: &[(&str, &str, &[&str])] = &[
+pub(crate) const EXPECTED: &[(&str, &str, &[&str])] = &[
     ("xxxxxx", "spire.api.server.agent.v1.Agent", &["AttestAgent"]),
     ("..x...", "spire.api.server.agent.v1.Agent", &["RenewAgent", "PostStatus"]),
     (

@@ -36,7 +36,7 @@ async fn post_status(channel: Channel) -> Result<(), Status> {
 }
 
 /// The reason that goes with a refusal.
-fn reason(status: &Status) -> Option<Reason> {
+pub(super) fn reason(status: &Status) -> Option<Reason> {
     let details = rpc::Status::decode(status.details()).unwrap();
     assert_eq!(details.message, status.message());
     let details: PermissionDeniedDetails = details.details.first()?.to_msg().unwrap();
