@@ -58,6 +58,7 @@ pub mod limits;
 pub mod listener;
 mod local_authority;
 mod logger;
+mod pages;
 pub mod socket;
 mod svid;
 mod trust_domain;
@@ -182,9 +183,9 @@ fn admitted<T>(request: &Request<T>) -> Result<&Admitted, ApiError> {
     request.extensions().get::<Admitted>().ok_or(ApiError::Internal)
 }
 
-/// The answer to what is on the wire and not served here.
-fn not_served() -> Status {
-    ApiError::Unimplemented("this server does not serve this call").into()
+/// The answer to whatever is about WIT-SVIDs, in the words of SPIRE.
+fn no_wit() -> Status {
+    ApiError::Unimplemented("WIT functionality is disabled").into()
 }
 
 /// Does what can be read of a batch in one go. Results are in the order of items.

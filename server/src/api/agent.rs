@@ -14,9 +14,9 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 use uuid::Uuid;
 
-use super::Deps;
 use super::error::ApiError;
 use super::limits::Limited;
+use super::{Deps, pages};
 use crate::audit::event::{Event, sha256};
 use crate::datastore::{JoinToken, Node, TokenHash};
 use crate::node_attest::join_token;
@@ -94,14 +94,13 @@ impl agent_server::Agent for AgentService {
     ) -> Result<Response<pb::ListAgentsResponse>, Status> {
         let request = request.into_inner();
         let filter = filter::from_proto(request.filter.map(Into::into))?;
-        let page =
+        let wanted =
             PageRequest::new(request.page_size, &request.page_token).map_err(ApiError::from)?;
-        let page = self.0.registry.list_nodes(&filter, &page).map_err(ApiError::from)?;
+        let page = self.0.registry.list_nodes(&filter, &wanted).map_err(ApiError::from)?;
         let mask = request.output_mask.as_ref();
-        Ok(Response::new(pb::ListAgentsResponse {
-            agents: page.items.iter().map(|node| node_to_proto(node, mask)).collect(),
-            next_page_token: page.next_token,
-        }))
+        let (agents, next_page_token) =
+            pages::answer(&wanted, page, |node| node_to_proto(node, mask))?;
+        Ok(Response::new(pb::ListAgentsResponse { agents, next_page_token }))
     }
 
     async fn get_agent(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use steeple::bundle::Bundle;
 use steeple::convert::{bundle_from_proto, bundle_to_proto};
+use steeple::entry::Entry;
 use steeple::id::TrustDomain;
 use steeple_proto::spire::api::server::bundle::v1 as pb;
 use steeple_proto::spire::api::server::bundle::v1::batch_delete_federated_bundle_request::Mode;
@@ -12,8 +13,8 @@ use steeple_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
 use super::error::{ApiError, item_status};
-use super::{Deps, authorities};
-use crate::audit::event::{BundleFacts, Event};
+use super::{Deps, authorities, pages};
+use crate::audit::event::{BundleFacts, EntryFacts, Event};
 use crate::registry::bundles::{BundleWrite, DeleteMode, OwnBundleChange};
 use crate::registry::list::PageRequest;
 
@@ -102,14 +103,13 @@ impl bundle_server::Bundle for BundleService {
         request: Request<pb::ListFederatedBundlesRequest>,
     ) -> Result<Response<pb::ListFederatedBundlesResponse>, Status> {
         let request = request.into_inner();
-        let page =
+        let wanted =
             PageRequest::new(request.page_size, &request.page_token).map_err(ApiError::from)?;
-        let page = self.0.registry.list_federated_bundles(&page).map_err(ApiError::from)?;
+        let page = self.0.registry.list_federated_bundles(&wanted).map_err(ApiError::from)?;
         let mask = request.output_mask.as_ref();
-        Ok(Response::new(pb::ListFederatedBundlesResponse {
-            bundles: page.items.iter().map(|bundle| bundle_to_proto(bundle, mask)).collect(),
-            next_page_token: page.next_token,
-        }))
+        let (bundles, next_page_token) =
+            pages::answer(&wanted, page, |bundle| bundle_to_proto(bundle, mask))?;
+        Ok(Response::new(pb::ListFederatedBundlesResponse { bundles, next_page_token }))
     }
 
     async fn get_federated_bundle(
@@ -200,14 +200,17 @@ impl bundle_server::Bundle for BundleService {
         let items = request.trust_domains.iter().map(|name| self.0.foreign(name));
         let results = super::batch(items, async |items: Vec<TrustDomain>| {
             let deleted = self.0.registry.delete_bundles(items.clone(), mode).await;
-            deleted.into_iter().zip(items).map(|(result, name)| result.map(|()| name)).collect()
+            let named = deleted.into_iter().zip(items);
+            named.map(|(result, name)| result.map(|entries| (name, entries))).collect()
         })
         .await;
-        let deleted = |trust_domain: &TrustDomain| Event::BundleDeleted {
-            trust_domain: trust_domain.clone(),
-            mode: name,
-        };
-        self.0.record_done(&caller, results.iter().flatten().map(deleted)).await;
+        let mut events = Vec::new();
+        for (trust_domain, entries) in results.iter().flatten() {
+            let trust_domain = trust_domain.clone();
+            events.push(Event::BundleDeleted { trust_domain, mode: name });
+            events.extend(entries.iter().filter_map(|entry| changed(entry, mode)));
+        }
+        self.0.record_done(&caller, events).await;
         let results = request
             .trust_domains
             .into_iter()
@@ -233,7 +236,16 @@ impl bundle_server::Bundle for BundleService {
         &self,
         _: Request<pb::PublishWitAuthorityRequest>,
     ) -> Result<Response<pb::PublishWitAuthorityResponse>, Status> {
-        Err(super::not_served())
+        Err(super::no_wit())
+    }
+}
+
+/// What became of an entry that federated with a trust domain whose bundle is gone.
+fn changed(entry: &Entry, mode: DeleteMode) -> Option<Event> {
+    match mode {
+        DeleteMode::Restrict => None,
+        DeleteMode::Delete => Some(Event::of_deleted(entry)),
+        DeleteMode::Dissociate => Some(Event::EntryUpdated { entry: EntryFacts::from(entry) }),
     }
 }
 

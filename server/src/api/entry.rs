@@ -10,8 +10,8 @@ use steeple_proto::spire::api::server::entry::v1::entry_server;
 use steeple_proto::spire::api::types;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Deps;
 use super::error::{ApiError, item_status};
+use super::{Deps, pages};
 use crate::audit::event::{EntryFacts, Event};
 use crate::registry::entries::EntryWriteError;
 use crate::registry::list::PageRequest;
@@ -44,14 +44,13 @@ impl entry_server::Entry for EntryService {
     ) -> Result<Response<pb::ListEntriesResponse>, Status> {
         let request = request.into_inner();
         let filter = filter::from_proto(request.filter.map(Into::into))?;
-        let page =
+        let wanted =
             PageRequest::new(request.page_size, &request.page_token).map_err(ApiError::from)?;
-        let page = self.0.registry.list_entries(&filter, &page).map_err(ApiError::from)?;
+        let page = self.0.registry.list_entries(&filter, &wanted).map_err(ApiError::from)?;
         let mask = request.output_mask.unwrap_or_else(all_entry_fields);
-        Ok(Response::new(pb::ListEntriesResponse {
-            entries: page.items.iter().map(|entry| entry_to_proto(entry, &mask)).collect(),
-            next_page_token: page.next_token,
-        }))
+        let (entries, next_page_token) =
+            pages::answer(&wanted, page, |entry| entry_to_proto(entry, &mask))?;
+        Ok(Response::new(pb::ListEntriesResponse { entries, next_page_token }))
     }
 
     async fn get_entry(
@@ -127,11 +126,7 @@ impl entry_server::Entry for EntryService {
             self.0.registry.delete_entries(items).await
         })
         .await;
-        let deleted = |entry: &Arc<Entry>| Event::EntryDeleted {
-            entry_id: entry.id.clone(),
-            spiffe_id: entry.content.spiffe_id.clone(),
-            parent_id: entry.content.parent_id.clone(),
-        };
+        let deleted = |entry: &Arc<Entry>| Event::of_deleted(entry);
         self.0.record_done(&caller, results.iter().flatten().map(deleted)).await;
         let results = ids
             .into_iter()
@@ -150,10 +145,8 @@ impl entry_server::Entry for EntryService {
     ) -> Result<Response<pb::GetAuthorizedEntriesResponse>, Status> {
         let authorized = self.0.registry.authorized(&self.0.agent(&request).await?.id);
         let mask = request.into_inner().output_mask.unwrap_or_else(all_entry_fields);
-        let entries = authorized.entries();
-        Ok(Response::new(pb::GetAuthorizedEntriesResponse {
-            entries: entries.iter().map(|entry| entry_to_proto(entry, &mask)).collect(),
-        }))
+        let entries = pages::whole(authorized.entries(), |entry| entry_to_proto(entry, &mask))?;
+        Ok(Response::new(pb::GetAuthorizedEntriesResponse { entries }))
     }
 
     async fn sync_authorized_entries(
@@ -178,5 +171,6 @@ fn entry_id(id: &str) -> Result<EntryId, ApiError> {
     if id.is_empty() {
         return Err(ApiError::Invalid { field: "id", expected: "missing entry ID" });
     }
-    EntryId::new(id).map_err(|error| ApiError::Convert(error.into()))
+    // What cannot be an ID is the ID of nothing.
+    EntryId::new(id).or(Err(ApiError::NoEntry))
 }

@@ -17,6 +17,7 @@ use tracing::error;
 
 use super::limits::Exceeded;
 use super::local_authority::refusal::AuthorityRefusal;
+use super::pages::LONGEST_ANSWER;
 use crate::authz::agent_status::AgentRefusal;
 use crate::ca::IssueError;
 use crate::ca::request::Refusal;
@@ -57,6 +58,19 @@ pub enum ApiError {
     /// There is no such page.
     #[error(transparent)]
     Page(#[from] PageError),
+    /// The answer would be longer than clients accept.
+    #[error(
+        "the answer would be longer than {LONGEST_ANSWER} bytes; ask for it in pages (page_size), \
+         or for fewer fields (output_mask)"
+    )]
+    TooLong,
+    /// The same, of an answer that cannot be in pages.
+    #[error(
+        "the answer would be longer than {LONGEST_ANSWER} bytes; ask for fewer fields \
+         (output_mask), or use SyncAuthorizedEntries, which answers in pages as if page_size were \
+         500"
+    )]
+    TooLongWithoutPages,
     /// There is no such entry.
     #[error("entry not found")]
     NoEntry,
@@ -175,7 +189,7 @@ impl ApiError {
             Self::Attest(error) => attest_code(error),
             Self::UnknownAttestor(_) => Code::FailedPrecondition,
             Self::BannedNode | Self::MustReattest | Self::Denied { .. } => Code::PermissionDenied,
-            Self::Limited(_) => Code::ResourceExhausted,
+            Self::Limited(_) | Self::TooLong | Self::TooLongWithoutPages => Code::ResourceExhausted,
             Self::Unimplemented(_) => Code::Unimplemented,
             Self::TooSlow(_) => Code::DeadlineExceeded,
             Self::Internal => Code::Internal,
@@ -199,6 +213,8 @@ impl ApiError {
             | Self::Csr(_)
             | Self::PerServiceHealth
             | Self::Page(_)
+            | Self::TooLong
+            | Self::TooLongWithoutPages
             | Self::NoEntry
             | Self::NotYourEntry
             | Self::NoAgent

@@ -10,7 +10,7 @@ use steeple_proto::spire::api::server::localauthority::v1::local_authority_serve
 use tonic::{Request, Response, Status};
 
 use self::refusal::{Asked, AuthorityRefusal, Object};
-use super::{Deps, not_served};
+use super::{Deps, no_wit};
 use crate::ca::control::{Change, ControlError, Standing, State};
 use crate::ca::slots::Kind;
 
@@ -192,35 +192,35 @@ impl local_authority_server::LocalAuthority for LocalAuthorityService {
         &self,
         _: Request<pb::GetWitAuthorityStateRequest>,
     ) -> Result<Response<pb::GetWitAuthorityStateResponse>, Status> {
-        Err(not_served())
+        Err(no_wit())
     }
 
     async fn prepare_wit_authority(
         &self,
         _: Request<pb::PrepareWitAuthorityRequest>,
     ) -> Result<Response<pb::PrepareWitAuthorityResponse>, Status> {
-        Err(not_served())
+        Err(no_wit())
     }
 
     async fn activate_wit_authority(
         &self,
         _: Request<pb::ActivateWitAuthorityRequest>,
     ) -> Result<Response<pb::ActivateWitAuthorityResponse>, Status> {
-        Err(not_served())
+        Err(no_wit())
     }
 
     async fn taint_wit_authority(
         &self,
         _: Request<pb::TaintWitAuthorityRequest>,
     ) -> Result<Response<pb::TaintWitAuthorityResponse>, Status> {
-        Err(not_served())
+        Err(no_wit())
     }
 
     async fn revoke_wit_authority(
         &self,
         _: Request<pb::RevokeWitAuthorityRequest>,
     ) -> Result<Response<pb::RevokeWitAuthorityResponse>, Status> {
-        Err(not_served())
+        Err(no_wit())
     }
 }
 

@@ -142,14 +142,14 @@ impl svid_server::Svid for SvidService {
         &self,
         _: Request<pb::MintWitsvidRequest>,
     ) -> Result<Response<pb::MintWitsvidResponse>, Status> {
-        Err(super::not_served())
+        Err(super::no_wit())
     }
 
     async fn batch_new_witsvid(
         &self,
         _: Request<pb::BatchNewWitsvidRequest>,
     ) -> Result<Response<pb::BatchNewWitsvidResponse>, Status> {
-        Err(super::not_served())
+        Err(super::no_wit())
     }
 
     async fn new_downstream_x509ca(

@@ -32,12 +32,14 @@ mod abandoned;
 mod access;
 mod agents;
 mod authorities;
+mod batches;
 mod bundles;
 mod downstream;
 mod entries;
 mod guarded;
 mod local;
 mod nodes;
+mod pages;
 mod relationships;
 mod svids;
 

@@ -10,8 +10,8 @@ use steeple_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 use tracing::warn;
 
-use super::Deps;
 use super::error::{ApiError, item_status};
+use super::{Deps, pages};
 use crate::audit::event::{BundleFacts, Event, RelationshipFacts};
 use crate::federation::{Profile, Relationship};
 use crate::registry::list::PageRequest;
@@ -76,14 +76,15 @@ impl trust_domain_server::TrustDomain for TrustDomainService {
         request: Request<pb::ListFederationRelationshipsRequest>,
     ) -> Result<Response<pb::ListFederationRelationshipsResponse>, Status> {
         let request = request.into_inner();
-        let page =
+        let wanted =
             PageRequest::new(request.page_size, &request.page_token).map_err(ApiError::from)?;
-        let page = self.0.registry.list_relationships(&page).map_err(ApiError::from)?;
+        let page = self.0.registry.list_relationships(&wanted).map_err(ApiError::from)?;
         let mask = request.output_mask.as_ref();
-        let shown = page.items.iter().map(|relationship| self.to_proto(relationship, mask));
+        let (federation_relationships, next_page_token) =
+            pages::answer(&wanted, page, |relationship| self.to_proto(relationship, mask))?;
         Ok(Response::new(pb::ListFederationRelationshipsResponse {
-            federation_relationships: shown.collect(),
-            next_page_token: page.next_token,
+            federation_relationships,
+            next_page_token,
         }))
     }
 

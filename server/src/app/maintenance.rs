@@ -70,11 +70,7 @@ impl Maintenance {
             return;
         }
         info!(entries = entries.len(), nodes = nodes.len(), join_tokens, "expired forgotten");
-        let entries = entries.iter().map(|entry| Event::EntryDeleted {
-            entry_id: entry.id.clone(),
-            spiffe_id: entry.content.spiffe_id.clone(),
-            parent_id: entry.content.parent_id.clone(),
-        });
+        let entries = entries.iter().map(|entry| Event::of_deleted(entry));
         let nodes = nodes.iter().map(|node| Event::AgentPurged {
             agent_id: node.id.clone(),
             expired_at: node.expires_at(),

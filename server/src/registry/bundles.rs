@@ -120,12 +120,13 @@ impl Registry {
         spread(written, count)
     }
 
-    /// Deletes bundles of other trust domains. Results are in the order of items.
+    /// Deletes bundles of other trust domains. Results are in the order of items, each the entries
+    /// that were deleted or changed with it.
     pub async fn delete_bundles(
         &self,
         names: Vec<TrustDomain>,
         mode: DeleteMode,
-    ) -> Vec<Result<(), BundleWriteError>> {
+    ) -> Vec<Result<Vec<Arc<Entry>>, BundleWriteError>> {
         let own = self.trust_domain.clone();
         let count = names.len();
         let written = self
@@ -246,14 +247,14 @@ fn delete(
     own: &TrustDomain,
     name: &TrustDomain,
     mode: DeleteMode,
-) -> Result<(), BundleWriteError> {
+) -> Result<Vec<Arc<Entry>>, BundleWriteError> {
     if name == own {
         return Err(BundleWriteError::Own);
     }
     if draft.bundle(name).is_none() {
         return Err(BundleWriteError::NotFound);
     }
-    let entries = draft.federating_with(name);
+    let mut entries = draft.federating_with(name);
     match mode {
         DeleteMode::Restrict if !entries.is_empty() => {
             return Err(BundleWriteError::InUse(entries.len()));
@@ -261,16 +262,19 @@ fn delete(
         DeleteMode::Restrict => {}
         DeleteMode::Delete => entries.iter().for_each(|entry| draft.delete_entry(&entry.id)),
         DeleteMode::Dissociate => {
-            for entry in entries {
-                let mut entry = Entry::clone(&entry);
-                entry.content.federates_with.remove(name);
-                entry.revision = entry.revision.saturating_add(1);
-                draft.put_entry(Arc::new(entry));
+            for entry in &mut entries {
+                let entry = {
+                    let changed = Arc::make_mut(entry);
+                    changed.content.federates_with.remove(name);
+                    changed.revision = changed.revision.saturating_add(1);
+                    entry
+                };
+                draft.put_entry(Arc::clone(entry));
             }
         }
     }
     draft.delete_bundle(name);
-    Ok(())
+    Ok(entries)
 }
 
 impl fmt::Debug for BundleWrite {

@@ -46,17 +46,22 @@ pub enum PageError {
     #[error("page size: must be 0 (everything at once) or positive")]
     Size,
     /// The token was not given out for this kind of list.
-    #[error("could not parse token {0:?}: page token: must be one that this list returned")]
+    #[error("could not parse token '{0}': must be one that this list returned")]
     Token(String),
 }
 
-/// The kinds of lists, so that the token of one is not taken for another's.
-#[derive(Clone, Copy)]
-enum Kind {
-    Entries,
-    Nodes,
-    Bundles,
-    Relationships,
+/// What can be listed, in the order of its keys.
+pub trait Listed {
+    /// What the token of a list of these begins with, so that it is not taken for another's.
+    const PREFIX: &'static str;
+
+    /// What comes after the prefix.
+    fn key(&self) -> &str;
+
+    /// What to ask for the page after this item with.
+    fn token(&self) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{}{}", Self::PREFIX, self.key()))
+    }
 }
 
 impl PageRequest {
@@ -67,47 +72,69 @@ impl PageRequest {
         Ok(Self { size: (size > 0).then(|| size.min(MAX_PAGE)), token: token.into() })
     }
 
-    fn start<T>(
+    /// Whether this is one page of several.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.size.is_some()
+    }
+
+    fn start<T: Listed, K>(
         &self,
-        kind: Kind,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, PageError> {
+        parse: impl FnOnce(&str) -> Option<K>,
+    ) -> Result<Option<K>, PageError> {
         if self.token.is_empty() {
             return Ok(None);
         }
         let decoded = URL_SAFE_NO_PAD.decode(&self.token).ok();
         let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-        let id = text.as_deref().and_then(|text| text.strip_prefix(kind.prefix())).and_then(parse);
-        let shown = || self.token.chars().take(64).collect();
-        id.map(Some).ok_or_else(|| PageError::Token(shown()))
+        let key = text.as_deref().and_then(|text| text.strip_prefix(T::PREFIX)).and_then(parse);
+        let shown = || self.token.chars().take(64).flat_map(char::escape_debug).collect();
+        key.map(Some).ok_or_else(|| PageError::Token(shown()))
     }
 
-    fn fill<'a, T: 'a>(
+    fn fill<'a, T: Listed + 'a>(
         &self,
-        kind: Kind,
         mut items: impl Iterator<Item = &'a Arc<T>>,
-        id: impl FnOnce(&T) -> &str,
     ) -> Page<Arc<T>> {
         let size = self.size.unwrap_or(usize::MAX);
         let taken: Vec<_> = items.by_ref().take(size).cloned().collect();
         let next_token = match taken.last() {
-            Some(last) if items.next().is_some() => {
-                URL_SAFE_NO_PAD.encode(format!("{}{}", kind.prefix(), id(last)))
-            }
+            Some(last) if items.next().is_some() => last.token(),
             Some(_) | None => String::new(),
         };
         Page { items: taken, next_token }
     }
 }
 
-impl Kind {
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Entries => "e:",
-            Self::Nodes => "n:",
-            Self::Bundles => "b:",
-            Self::Relationships => "r:",
-        }
+impl Listed for Entry {
+    const PREFIX: &'static str = "e:";
+
+    fn key(&self) -> &str {
+        self.id.as_str()
+    }
+}
+
+impl Listed for Node {
+    const PREFIX: &'static str = "n:";
+
+    fn key(&self) -> &str {
+        self.id.as_str()
+    }
+}
+
+impl Listed for Bundle {
+    const PREFIX: &'static str = "b:";
+
+    fn key(&self) -> &str {
+        self.trust_domain.as_str()
+    }
+}
+
+impl Listed for Relationship {
+    const PREFIX: &'static str = "r:";
+
+    fn key(&self) -> &str {
+        self.trust_domain.as_str()
     }
 }
 
@@ -125,10 +152,10 @@ pub(super) fn entries(
     filter: &EntryFilter,
     page: &PageRequest,
 ) -> Result<Page<Arc<Entry>>, PageError> {
-    let after = page.start(Kind::Entries, |id| EntryId::new(id).ok())?;
+    let after = page.start::<Entry, _>(|id| EntryId::new(id).ok())?;
     let candidates = candidates(index, filter, after.as_ref());
     let admitted = candidates.filter(|entry| filter.admits(&entry.content));
-    Ok(page.fill(Kind::Entries, admitted, |entry| entry.id.as_str()))
+    Ok(page.fill(admitted))
 }
 
 /// A page of the nodes that the filter admits.
@@ -137,9 +164,9 @@ pub(super) fn nodes(
     filter: &NodeFilter,
     page: &PageRequest,
 ) -> Result<Page<Arc<Node>>, PageError> {
-    let after = page.start(Kind::Nodes, |id| id.parse().ok())?;
+    let after = page.start::<Node, _>(|id| id.parse().ok())?;
     let admitted = following(nodes, after.as_ref()).filter(|node| filter.admits(node));
-    Ok(page.fill(Kind::Nodes, admitted, |node| node.id.as_str()))
+    Ok(page.fill(admitted))
 }
 
 /// A page of the bundles of other trust domains.
@@ -148,9 +175,9 @@ pub(super) fn federated_bundles(
     own: &TrustDomain,
     page: &PageRequest,
 ) -> Result<Page<Arc<Bundle>>, PageError> {
-    let after = page.start(Kind::Bundles, |name| TrustDomain::parse(name).ok())?;
+    let after = page.start::<Bundle, _>(|name| TrustDomain::parse(name).ok())?;
     let foreign = following(bundles, after.as_ref()).filter(|bundle| bundle.trust_domain != *own);
-    Ok(page.fill(Kind::Bundles, foreign, |bundle| bundle.trust_domain.as_str()))
+    Ok(page.fill(foreign))
 }
 
 /// A page of the relationships.
@@ -158,9 +185,9 @@ pub(super) fn relationships(
     relationships: &BTreeMap<TrustDomain, Arc<Relationship>>,
     page: &PageRequest,
 ) -> Result<Page<Arc<Relationship>>, PageError> {
-    let after = page.start(Kind::Relationships, |name| TrustDomain::parse(name).ok())?;
+    let after = page.start::<Relationship, _>(|name| TrustDomain::parse(name).ok())?;
     let following = following(relationships, after.as_ref());
-    Ok(page.fill(Kind::Relationships, following, |one| one.trust_domain.as_str()))
+    Ok(page.fill(following))
 }
 
 /// A superset of the entries that the filter admits, by the index that knows most.

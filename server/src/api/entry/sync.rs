@@ -1,8 +1,8 @@
 //! `SyncAuthorizedEntries`: an agent learns which entries are its own, and gets those that it does
 //! not have.
 //!
-//! An agent with few entries gets all of them in the first answer, which is then the last. One with
-//! many gets pages of IDs and revisions, and asks for what it lacks as often as it likes.
+//! An agent whose entries are few, and fit into one message, gets all of them in the first answer,
+//! which is then the last. One with more gets pages of IDs and revisions, and asks for what it lacks as often as it likes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use crate::api::error::ApiError;
-use crate::entries::authorized::{Authorized, FirstAnswer, pages};
+use crate::api::pages::fitting;
+use crate::entries::authorized::{Authorized, FirstAnswer, SYNC_PAGE, pages};
 
 /// How long an agent may take to its next request.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,16 +39,16 @@ pub(super) async fn answer(
         return Ok(stream::empty().boxed());
     };
     let mask = check_first(first)?;
-    let waiting: VecDeque<_> = match authorized.first_answer() {
-        FirstAnswer::Entries(entries) => {
-            let answer = full_page(entries, false, &mask);
+    if let FirstAnswer::Entries(entries) = authorized.first_answer() {
+        let shown = fitting(entries.iter(), |entry| entry_to_proto(entry, &mask));
+        if shown.len() == entries.len() {
+            let answer = full_page(shown, false);
             return Ok(stream::once(std::future::ready(Ok(answer))).boxed());
         }
-        FirstAnswer::Revisions(entries) => {
-            pages(entries).map(|(page, more)| sparse_page(page, more)).collect()
-        }
-    };
-    let sync = Sync { authorized, requests, stop, mask, waiting, wanted: VecDeque::new() };
+    }
+    let revisions = pages(authorized.entries());
+    let waiting = revisions.map(|(page, more)| sparse_page(page, more)).collect();
+    let sync = Sync { authorized, requests, stop, mask, waiting, wanted: None };
     Ok(stream::try_unfold(sync, Sync::next).boxed())
 }
 
@@ -59,8 +60,9 @@ struct Sync {
     mask: types::EntryMask,
     /// The pages of revisions that are not sent yet.
     waiting: VecDeque<pb::SyncAuthorizedEntriesResponse>,
-    /// The pages of entries that are not sent yet, which become messages one at a time.
-    wanted: VecDeque<(Vec<Arc<Entry>>, bool)>,
+    /// The entries that were asked for and are not sent yet, which become messages a page at a
+    /// time; `None` once the last page was sent.
+    wanted: Option<VecDeque<Arc<Entry>>>,
 }
 
 impl Sync {
@@ -69,8 +71,8 @@ impl Sync {
             if let Some(page) = self.waiting.pop_front() {
                 return Ok(Some((page, self)));
             }
-            if let Some((page, more)) = self.wanted.pop_front() {
-                let page = full_page(&page, more, &self.mask);
+            if let Some(wanted) = self.wanted.take() {
+                let page = self.next_page(wanted);
                 return Ok(Some((page, self)));
             }
             let Some(request) = next(&mut self.requests, &self.stop).await? else {
@@ -78,9 +80,22 @@ impl Sync {
             };
             // What cannot be an ID is the ID of nothing.
             let ids: Vec<_> = request.ids.iter().filter_map(|id| EntryId::new(id).ok()).collect();
-            let entries = self.authorized.asked_for(&ids);
-            self.wanted = pages(&entries).map(|(page, more)| (page.to_vec(), more)).collect();
+            self.wanted = Some(self.authorized.asked_for(&ids).into());
         }
+    }
+
+    /// The first of the entries that are left, as many as fit. The rest waits for its turn.
+    fn next_page(&mut self, mut left: VecDeque<Arc<Entry>>) -> pb::SyncAuthorizedEntriesResponse {
+        let show = |entry: &Entry| entry_to_proto(entry, &self.mask);
+        let mut shown = fitting(left.iter().take(SYNC_PAGE), show);
+        if shown.is_empty() {
+            // One that is too long for any message: the agent will say so.
+            shown.extend(left.front().map(|entry| show(entry)));
+        }
+        left.drain(..shown.len());
+        let more = !left.is_empty();
+        self.wanted = more.then_some(left);
+        full_page(shown, more)
     }
 }
 
@@ -115,16 +130,8 @@ fn check_first(request: pb::SyncAuthorizedEntriesRequest) -> Result<types::Entry
     }
 }
 
-fn full_page(
-    entries: &[Arc<Entry>],
-    more: bool,
-    mask: &types::EntryMask,
-) -> pb::SyncAuthorizedEntriesResponse {
-    pb::SyncAuthorizedEntriesResponse {
-        entry_revisions: Vec::new(),
-        entries: entries.iter().map(|entry| entry_to_proto(entry, mask)).collect(),
-        more,
-    }
+fn full_page(entries: Vec<types::Entry>, more: bool) -> pb::SyncAuthorizedEntriesResponse {
+    pb::SyncAuthorizedEntriesResponse { entry_revisions: Vec::new(), entries, more }
 }
 
 fn sparse_page(entries: &[Arc<Entry>], more: bool) -> pb::SyncAuthorizedEntriesResponse {

@@ -135,7 +135,26 @@ async fn a_bundle_that_entries_name_is_not_deleted_by_accident() {
     let done = client.batch_delete_federated_bundle(delete(2)).await.unwrap().into_inner();
     assert_eq!(done.results[0].status.as_ref().unwrap().code, 0);
     check_status(get(&mut client, "other").await, Code::NotFound, "bundle not found");
-    assert_eq!(server.audited(), ["bundle_set", "entry_created", "bundle_deleted"]);
+    let expected = ["bundle_set", "entry_created", "bundle_deleted", "entry_updated"];
+    assert_eq!(server.audited(), expected);
+    let shown = EntryClient::new(server.local())
+        .list_entries(entry_pb::ListEntriesRequest::default())
+        .await;
+    let left = &shown.unwrap().into_inner().entries[0];
+    assert_eq!((left.federates_with.len(), left.revision_number), (0, 1));
+
+    let mut client = Client::new(server.local());
+    set(&mut client, bundle("other").await).await;
+    let create = entry_pb::BatchCreateEntryRequest {
+        entries: vec![types::Entry {
+            federates_with: vec!["other".into()],
+            ..entry("/api", "/spire/agent/a")
+        }],
+        output_mask: None,
+    };
+    EntryClient::new(server.local()).batch_create_entry(create).await.unwrap();
+    client.batch_delete_federated_bundle(delete(1)).await.unwrap();
+    assert_eq!(server.audited()[6..], ["bundle_deleted", "entry_deleted"]);
 }
 
 #[tokio::test]

@@ -203,7 +203,7 @@ async fn an_agent_gets_its_entries_and_nobody_elses() {
 }
 
 /// Sends each request after the answers to the one before, and collects all answers.
-async fn sync(
+pub(super) async fn sync(
     channel: Channel,
     requests: Vec<(pb::SyncAuthorizedEntriesRequest, usize)>,
 ) -> Result<Vec<pb::SyncAuthorizedEntriesResponse>, Status> {
@@ -232,7 +232,7 @@ async fn sync(
     Ok(found)
 }
 
-fn ask(ids: &[&str]) -> pb::SyncAuthorizedEntriesRequest {
+pub(super) fn ask(ids: &[&str]) -> pb::SyncAuthorizedEntriesRequest {
     pb::SyncAuthorizedEntriesRequest {
         output_mask: None,
         ids: ids.iter().map(|id| (*id).to_owned()).collect(),

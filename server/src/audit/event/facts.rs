@@ -5,7 +5,7 @@ use steeple::bundle::Bundle;
 use steeple::entry::{Entry, EntryId};
 use steeple::id::{SpiffeId, TrustDomain};
 
-use super::{Hex, Selectors, sha256};
+use super::{Event, Hex, Selectors, sha256};
 use crate::federation::{Profile, Relationship};
 
 /// What an entry says, as far as it decides who gets which identity.
@@ -52,6 +52,18 @@ pub struct RelationshipFacts {
     pub bundle_endpoint_profile: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_spiffe_id: Option<SpiffeId>,
+}
+
+impl Event {
+    /// An entry is gone.
+    #[must_use]
+    pub fn of_deleted(entry: &Entry) -> Self {
+        Self::EntryDeleted {
+            entry_id: entry.id.clone(),
+            spiffe_id: entry.content.spiffe_id.clone(),
+            parent_id: entry.content.parent_id.clone(),
+        }
+    }
 }
 
 impl From<&Entry> for EntryFacts {

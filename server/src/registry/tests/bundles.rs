@@ -159,7 +159,7 @@ async fn a_bundle_in_use_is_deleted_only_as_told() {
         assert_eq!(registry.bundle(&name("other")).is_none(), expected.is_ok());
         match (&results[0], expected) {
             (Err(BundleWriteError::InUse(found)), Err(expected)) => assert_eq!(*found, expected),
-            (Ok(()), Ok(expected)) => {
+            (Ok(_), Ok(expected)) => {
                 let stored = open(&datastore).await;
                 let page = stored.list_entries(&EntryFilter::default(), &PageRequest::default());
                 let items = page.unwrap().items;
