@@ -29,6 +29,8 @@ mod harness;
 mod identity;
 #[path = "e2e/key_store.rs"]
 mod key_store;
+#[path = "e2e/nested.rs"]
+mod nested;
 #[path = "e2e/rotation.rs"]
 mod rotation;
 #[path = "e2e/scenarios.rs"]

@@ -26,6 +26,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("server/src/api/authz", IO),
     ("server/src/ca", &["crate::api", "crate::entries", "tonic", "steeple_proto"]),
     ("server/src/datastore", &["crate::api", "tonic"]),
+    ("server/src/upstream", &["crate::api", "crate::registry", "crate::datastore"]),
 ];
 
 /// What a decision that does no I/O has no use for.

@@ -32,6 +32,7 @@ use crate::ca::Ca;
 use crate::ca::control::AuthorityControl;
 use crate::ca::own_svid::OwnSvid;
 use crate::ca::rotation::{self, Rotation};
+use crate::ca::upstream::UpstreamAuthority;
 use crate::config::{Config, DatastoreConfig, NodeAttestorConfig};
 use crate::datastore::Datastore;
 use crate::datastore::memory::MemoryDatastore;
@@ -48,6 +49,7 @@ mod key_store;
 pub(crate) mod ledger;
 mod maintenance;
 mod signals;
+mod upstream;
 
 pub use self::signals::run;
 
@@ -142,7 +144,8 @@ async fn assemble(
     let started = Event::ServerStarted { version: env!("CARGO_PKG_VERSION"), trust_domain };
     audit.record(&event::Caller::Server, &[started]).await?;
 
-    let base = Base { registry, audit: Arc::clone(&audit), clock, log };
+    let upstream = upstream::build(config, &clock, core)?;
+    let base = Base { registry, upstream, audit: Arc::clone(&audit), clock, log };
     let (ca, control, own_svid) = authorities(config, &base, core).await?;
     let presented = own_svid.material();
     let deps = ServerDeps {
@@ -175,6 +178,7 @@ fn bounds() -> Bounds {
 /// What most parts need.
 struct Base {
     registry: Registry,
+    upstream: Option<Arc<dyn UpstreamAuthority>>,
     audit: Arc<Audit>,
     clock: Arc<dyn Clock>,
     log: LogLevel,
@@ -204,6 +208,7 @@ async fn authorities(
     let deps = rotation::Deps {
         ledger,
         keys: key_store::open(&config.key_store).await?,
+        upstream: base.upstream.clone(),
         audit: Arc::clone(&base.audit),
         clock: Arc::clone(&base.clock),
     };
@@ -248,7 +253,7 @@ async fn listen(
         authorities: control,
         ttl: config.ttl,
         jwt_issuer: config.jwt_issuer.clone(),
-        upstream: None,
+        upstream: base.upstream,
         audit: base.audit,
         attestors,
         limits,
@@ -312,7 +317,8 @@ pub fn check_surroundings(config: &Config) -> Vec<anyhow::Error> {
     };
     let bundles = config.node_attestors.iter().flat_map(bundles);
     let problems = bundles.filter_map(|path| ca_bundles(&[path]).err());
-    key_store::check(&config.key_store).err().into_iter().chain(problems).collect()
+    let others = [key_store::check(&config.key_store).err(), upstream::check_files(config).err()];
+    others.into_iter().flatten().chain(problems).collect()
 }
 
 fn ca_bundles(paths: &[PathBuf]) -> anyhow::Result<Authorities> {

@@ -13,6 +13,7 @@ use steeple::x509::Subject;
 
 use crate::api::limits;
 use crate::audit::{self, Durability};
+use crate::upstream;
 
 mod expand;
 pub mod flags;
@@ -66,6 +67,8 @@ pub struct Config {
     pub admin_ids: BTreeSet<SpiffeId>,
     /// Where its keys live.
     pub key_store: KeyStoreConfig,
+    /// What stands above it, if something does.
+    pub upstream_authority: Option<UpstreamConfig>,
     /// Where its records live.
     pub datastore: DatastoreConfig,
     /// How nodes may become agents.
@@ -111,6 +114,15 @@ pub struct PruneConfig {
     pub nodes_expired_for: Option<Duration>,
     /// Whether those as well that could not attest again.
     pub tofu_nodes: bool,
+}
+
+/// What stands above a server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum UpstreamConfig {
+    /// A CA in files.
+    Disk(upstream::disk::Config),
+    /// Another server.
+    Spire(upstream::spire::Config),
 }
 
 /// Where records live.

@@ -12,3 +12,4 @@ pub mod entries;
 pub mod federation;
 pub mod node_attest;
 pub mod registry;
+pub mod upstream;

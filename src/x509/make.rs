@@ -198,12 +198,13 @@ impl Issuer {
         }
         let key_id = certificate.subject_key_id().and_then(|id| id.try_into().ok());
         let name = Name::from_der(certificate.subject());
-        let root = certificate.is_self_issued();
+        // One whose name is that of its issuer need not be a root.
+        let root = certificate.is_self_signed();
         Ok(Self {
             key,
             name: name.map_err(CertificateError::from)?,
             key_id: key_id.ok_or(IssuerError::KeyId)?,
-            not_after: certificate.not_after(),
+            not_after: ends(chain)?,
             intermediates: if root { Vec::new() } else { chain.certificates().to_vec() },
         })
     }
@@ -310,6 +311,13 @@ impl Unsigned {
     pub fn validity(&self) -> Validity {
         self.validity
     }
+}
+
+/// When the first certificate of a chain ends.
+fn ends(chain: &Chain) -> Result<SystemTime, CertificateError> {
+    let ends = chain.certificates().iter().map(|der| Ok(Certificate::parse(der)?.not_after()));
+    ends.reduce(|a: Result<_, CertificateError>, b| Ok(a?.min(b?)))
+        .unwrap_or(Err(CertificateError::Malformed))
 }
 
 /// The key usages of a leaf with a key of this kind.

@@ -96,6 +96,11 @@ impl Deployment {
         Self { dir, server, agent, agent_id, port, settings }
     }
 
+    /// Where the server listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where workloads find the agent.
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path("agent/api.sock")

@@ -230,6 +230,7 @@ async fn authorities(
     let deps = rotation::Deps {
         ledger: RegistryLedger::new(registry.clone(), clock.clone()),
         keys: Arc::new(MemoryKeyStore::default()),
+        upstream: None,
         audit: audit.clone(),
         clock: clock.clone(),
     };

@@ -165,6 +165,15 @@ impl Journal {
         Self { records: self.records.iter().filter(kept).cloned().collect() }
     }
 
+    /// This journal without those CAs that signed before and that these roots vouched for.
+    pub(super) fn without_dependents(&self, roots: &[AuthorityId]) -> Self {
+        let kept = |record: &&Record| {
+            let root = record.upstream_authority_id.as_ref();
+            record.status != Status::Old || !root.is_some_and(|root| roots.contains(root))
+        };
+        Self { records: self.records.iter().filter(kept).cloned().collect() }
+    }
+
     fn contradicts_itself(&self) -> bool {
         let clash = |a: &Record, b: &Record| {
             let same_status = a.status == b.status && a.status != Status::Old;

@@ -17,17 +17,21 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use self::branch::Branch;
 use self::keeper::Keeper;
 use super::authorities::Authorities;
 use super::control::{AuthorityControl, Request};
 use super::journal::{Journal, JournalError};
 use super::record::chain;
 use super::slots::{Kind, Step, plan, wait};
+use super::upstream::{UnusableCa, UpstreamAuthority, UpstreamError};
 use super::{Ledger, LedgerError};
 use crate::audit::event::Caller;
 use crate::audit::{Audit, AuditError};
 
+mod branch;
 mod commands;
+mod following;
 mod keeper;
 mod making;
 mod rules;
@@ -55,6 +59,8 @@ pub struct Deps<L> {
     pub ledger: L,
     /// Where the private keys are.
     pub keys: Arc<dyn KeyStore>,
+    /// What signs the CAs, if they do not sign themselves.
+    pub upstream: Option<Arc<dyn UpstreamAuthority>>,
     /// What is told of each step.
     pub audit: Arc<Audit>,
     /// When it is.
@@ -113,6 +119,15 @@ pub enum RotationError {
     /// A JWT key has no name.
     #[error("the JWT key cannot sign")]
     NoKeyId(#[from] NoKeyId),
+    /// What stands above this server did not sign.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// What it signed will not do.
+    #[error("the CA certificate from upstream cannot be used")]
+    UnusableCa(#[from] UnusableCa),
+    /// What it signed depends on what it does not rely on itself.
+    #[error("the upstream authority still signs with what it has tainted")]
+    UpstreamTainted,
     /// There is no random number to name a key by.
     #[error("no random number")]
     Random,
@@ -122,21 +137,27 @@ pub enum RotationError {
 }
 
 impl<L: Ledger> Rotation<L> {
-    /// Takes up the authorities that are remembered, and makes those that are missing.
+    /// Takes up the authorities that are remembered, and makes those that are missing. That what
+    /// stands above is away does not matter as long as there is something that can sign.
     pub async fn start(config: Config, deps: Deps<L>) -> Result<Self, RotationError> {
         let mut keeper = Keeper::load(config, deps).await?;
-        keeper.look().await?;
+        let looked = match keeper.look().await {
+            Err(error) if !(error.is_of_upstream() && keeper.can_sign()) => return Err(error),
+            looked => looked,
+        };
         let authorities = keeper.authorities()?;
         let journal = watch::Sender::new(Arc::new(keeper.journal().clone()));
         let (control, requests) = AuthorityControl::new(journal.subscribe());
-        Ok(Self {
+        let rotation = Self {
             keeper,
             authorities: watch::Sender::new(Arc::new(authorities)),
             journal,
             health: watch::Sender::new(Health::Rotating),
             control,
             requests,
-        })
+        };
+        rotation.report(looked);
+        Ok(rotation)
     }
 
     /// What an administrator's requests go through.
@@ -164,6 +185,7 @@ impl<L: Ledger> Rotation<L> {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.keeper.wait()) => self.look().await,
                 Some(request) = self.requests.recv() => self.answer(request).await,
+                () = Branch::changed(self.keeper.branch.as_mut()) => self.look().await,
             }
         }
     }
@@ -230,9 +252,11 @@ impl<L: Ledger> Rotation<L> {
 impl<L: Ledger> Keeper<L> {
     /// Takes all steps that are due. A failure with one kind does not hold up the other.
     async fn look(&mut self) -> Result<(), RotationError> {
+        let followed = self.follow().await;
         let x509 = self.look_at(Kind::X509Ca).await;
         let jwt = self.look_at(Kind::JwtKey).await;
-        x509.and(jwt)?;
+        let published = self.publish_keys().await;
+        followed.and(x509).and(jwt).and(published)?;
         self.prune().await
     }
 
@@ -246,6 +270,12 @@ impl<L: Ledger> Keeper<L> {
         Ok(())
     }
 
+    /// Whether there is something of each kind that can sign now.
+    fn can_sign(&self) -> bool {
+        let kinds = [Kind::X509Ca, Kind::JwtKey];
+        kinds.into_iter().all(|kind| self.slots(kind).active(self.now()).is_some())
+    }
+
     fn wait(&self) -> Duration {
         let now = self.now();
         wait(&self.slots(Kind::X509Ca), now).min(wait(&self.slots(Kind::JwtKey), now))
@@ -253,6 +283,25 @@ impl<L: Ledger> Keeper<L> {
 
     fn seconds(&self) -> i64 {
         unix_seconds(self.now())
+    }
+}
+
+impl RotationError {
+    /// Whether it is what stands above this server that failed.
+    fn is_of_upstream(&self) -> bool {
+        match self {
+            Self::Upstream(_) | Self::UnusableCa(_) | Self::UpstreamTainted => true,
+            Self::Ledger(_)
+            | Self::Journal(_)
+            | Self::Keys(_)
+            | Self::Audit(_)
+            | Self::Certificate(_)
+            | Self::Chain(_)
+            | Self::Issuer(_)
+            | Self::NoKeyId(_)
+            | Self::Random
+            | Self::NotActive(_) => false,
+        }
     }
 }
 

@@ -137,6 +137,12 @@ impl Slots {
         }
     }
 
+    /// Where the authority is that signs.
+    #[must_use]
+    pub fn active(&self, now: SystemTime) -> Option<Slot> {
+        self.usable(Status::Active, unix_seconds(now)).map(|(slot, _)| slot)
+    }
+
     /// Where the prepared authority is that can sign.
     #[must_use]
     pub fn prepared(&self, now: SystemTime) -> Option<Slot> {

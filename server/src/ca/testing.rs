@@ -11,8 +11,10 @@ use steeple::keys::{KeyAlgorithm, KeyStore, MemoryKeyStore};
 use steeple::x509::Subject;
 
 pub(crate) mod tiers;
+pub(crate) mod upstream;
 
 use super::rotation::{Config, Deps, Rotation, RotationError};
+use super::upstream::UpstreamAuthority;
 use super::{BundleChange, Ca, Ledger, LedgerError};
 use crate::audit::{self, Audit, Durability};
 
@@ -37,6 +39,7 @@ pub(crate) struct Bench {
     pub(crate) keys: Arc<dyn KeyStore>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) clock: Arc<TokioClock>,
+    pub(crate) upstream: Option<Arc<dyn UpstreamAuthority>>,
     directory: Arc<tempfile::TempDir>,
 }
 
@@ -73,6 +76,11 @@ impl Ledger for MemoryLedger {
             let bundle = Arc::make_mut(&mut entries.bundle);
             for change in changes {
                 match change {
+                    BundleChange::AddX509(certificate)
+                        if bundle.x509_authorities.iter().any(|a| a.certificate == certificate) => {
+                    }
+                    BundleChange::AddJwt(key)
+                        if bundle.jwt_authorities.iter().any(|k| k.key_id == key.key_id) => {}
                     BundleChange::AddX509(certificate) => {
                         bundle.x509_authorities.push(X509Authority { certificate, tainted: false });
                     }
@@ -115,6 +123,7 @@ impl Bench {
             keys: Arc::new(MemoryKeyStore::default()),
             audit: Arc::new(audit),
             clock,
+            upstream: None,
             directory,
         }
     }
@@ -134,6 +143,7 @@ impl Bench {
         let deps = Deps {
             ledger: self.ledger.clone(),
             keys: self.keys.clone(),
+            upstream: self.upstream.clone(),
             audit: self.audit.clone(),
             clock: self.clock.clone(),
         };

@@ -104,7 +104,8 @@ pub struct Expected<'a> {
 pub struct UpstreamCa {
     chain: Chain,
     roots: Vec<X509Authority>,
-    root_id: Option<String>,
+    root: CertificateDer<'static>,
+    root_id: String,
     not_before: SystemTime,
     not_after: SystemTime,
 }
@@ -133,6 +134,9 @@ pub enum UnusableCa {
     /// The chain does not hold together, or does not end in one of the roots.
     #[error("the chain does not lead to a root that upstream vouches for")]
     NoRoot,
+    /// The root cannot be named, and so not be tainted or revoked.
+    #[error("the root has no subject key identifier")]
+    NoRootId,
 }
 
 impl MintedCa {
@@ -158,7 +162,8 @@ impl MintedCa {
         let ends = read.iter().map(Certificate::not_after).chain([root.not_after]);
         let not_after = ends.fold(ca.not_after(), SystemTime::min);
         let not_before = ca.not_before();
-        Ok(UpstreamCa { roots: self.roots, root_id: root.id, not_before, not_after, chain })
+        let (root, root_id) = (root.certificate, root.id);
+        Ok(UpstreamCa { chain, roots: self.roots, root, root_id, not_before, not_after })
     }
 }
 
@@ -175,11 +180,17 @@ impl UpstreamCa {
         &self.roots
     }
 
-    /// The subject key identifier of the root that the chain ends in, in lower-case hexadecimal,
-    /// which is what it is tainted and revoked by; none if that root has none.
+    /// The root that the chain ends in.
     #[must_use]
-    pub fn root_id(&self) -> Option<&str> {
-        self.root_id.as_deref()
+    pub fn root(&self) -> &CertificateDer<'static> {
+        &self.root
+    }
+
+    /// The subject key identifier of the root that the chain ends in, in lower-case hexadecimal,
+    /// which is what it is tainted and revoked by.
+    #[must_use]
+    pub fn root_id(&self) -> &str {
+        &self.root_id
     }
 
     /// From when on the CA is valid.
@@ -214,7 +225,8 @@ pub fn leads_to_root(
 
 /// The end of a chain.
 struct Root {
-    id: Option<String>,
+    certificate: CertificateDer<'static>,
+    id: String,
     not_after: SystemTime,
 }
 
@@ -247,12 +259,16 @@ fn follow(
         }
         last = issuer;
     }
-    let roots = roots.iter().filter_map(|root| Certificate::parse(&root.certificate).ok());
-    let mut fits = roots.filter(|root| {
+    let read = roots
+        .iter()
+        .filter_map(|root| Some((&root.certificate, Certificate::parse(&root.certificate).ok()?)));
+    let mut fits = read.filter(|(_, root)| {
         check_authority(root, above.len() + 1, now).is_ok() && is_issued_by(last, root)
     });
-    let root = fits.next().ok_or(UnusableCa::NoRoot)?;
-    Ok(Root { id: root.subject_key_id_hex(), not_after: root.not_after() })
+    let (certificate, root) = fits.next().ok_or(UnusableCa::NoRoot)?;
+    let certificate = certificate.clone();
+    let id = root.subject_key_id_hex().ok_or(UnusableCa::NoRootId)?;
+    Ok(Root { certificate, id, not_after: root.not_after() })
 }
 
 /// RFC 5280 6.1.4, for an authority with so many others between it and the leaf. Verifiers want to

@@ -12,6 +12,7 @@ use steeple::keys::KeyAlgorithm;
 use steeple::telemetry::{Format, Level};
 use steeple::x509::Subject;
 
+use self::upstream::UpstreamAuthority;
 use super::key_store::{self, KeyStore};
 use super::{
     AuditConfig, CaConfig, DEFAULT_PORT, DEFAULT_TRUST_DOMAIN, DatastoreConfig, LogConfig,
@@ -22,6 +23,8 @@ use crate::api::limits;
 use crate::audit::Durability;
 use crate::node_attest::path_template::PathTemplate;
 use crate::node_attest::x509pop;
+
+mod upstream;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -43,6 +46,7 @@ pub(super) struct Config {
     disable_jwt_svids: Option<bool>,
     admin_ids: Option<Vec<String>>,
     key_store: Option<KeyStore>,
+    upstream_authority: Option<UpstreamAuthority>,
     datastore: Option<Datastore>,
     node_attestor: Option<NodeAttestors>,
     prune_attested_nodes_expired_for: Option<HumanDuration>,
@@ -141,6 +145,10 @@ impl Config {
                 }
                 Some(Datastore::Memory {}) => DatastoreConfig::Memory,
             },
+            upstream_authority: self
+                .upstream_authority
+                .map(|upstream| upstream.check(&data_dir))
+                .transpose()?,
             node_attestors: node_attestors(self.node_attestor, &data_dir)?,
             prune,
             rate_limits: limits::Config {

@@ -60,6 +60,8 @@ fn the_example_says_what_the_defaults_are() {
     let month = Some(Duration::from_secs(30 * 86_400));
     let prune = std::mem::take(&mut full.prune);
     assert_eq!(prune, PruneConfig { nodes_expired_for: month, tofu_nodes: false });
+    let upstream = full.upstream_authority.take();
+    assert!(matches!(upstream, Some(UpstreamConfig::Disk(_))), "{upstream:?}");
     plain.node_attestors.clear();
     assert_eq!(full.node_attestors.len(), 2);
     full.node_attestors.clear();
@@ -78,6 +80,27 @@ fn the_example_shows_every_key() {
         });
         assert!(shown, "{key}");
     }
+}
+
+#[test]
+fn another_server_is_reached_by_name_or_address() {
+    let check = |address: &str, port: &str, expected: &str| {
+        let text = format!(
+            "data_dir = '/d'\n[upstream_authority]\ntype = 'spire'\nserver_address = '{address}'\n\
+             {port}\nworkload_api_socket = '/run/agent.sock'"
+        );
+        let found = parse(&text).unwrap().upstream_authority.unwrap();
+        assert_eq!(
+            found,
+            UpstreamConfig::Spire(upstream::spire::Config {
+                server: expected.into(),
+                workload_api_socket: "/run/agent.sock".into(),
+            })
+        );
+    };
+    check("root.example.org", "", "root.example.org:8081");
+    check("192.0.2.1", "server_port = 9", "192.0.2.1:9");
+    check("2001:db8::1", "", "[2001:db8::1]:8081");
 }
 
 #[track_caller]
@@ -106,6 +129,18 @@ fn a_refusal_names_the_key_the_value_and_what_would_do() {
     check_error("[key_store]\ntype = 'hsm'", "unknown variant `hsm`");
     check_error("[key_store]\ntype = 'memory'\npath = 'x'", "path");
     check_error("[datastore]\ntype = 'postgres'", "unknown variant `postgres`");
+    check_error("[upstream_authority]\ntype = 'vault'", "unknown variant `vault`");
+    check_error("[upstream_authority]\ntype = 'disk'\ncert_file_path = 'c'", "key_file_path");
+    let spire = |rest: &str| format!("[upstream_authority]\ntype = 'spire'\n{rest}");
+    check_error(&spire("server_address = 'a:1'\nworkload_api_socket = '/s'"), {
+        "`upstream_authority.server_address` is \"a:1\"; it must be the name or IP address"
+    });
+    check_error(&spire("server_address = 'a'\nworkload_api_socket = 's'"), {
+        "`upstream_authority.workload_api_socket` is s; it must be the absolute path"
+    });
+    check_error(&spire("server_address = 'a'\nserver_port = 0\nworkload_api_socket = '/s'"), {
+        "`upstream_authority.server_port` is 0"
+    });
     check_error("[node_attestor.x509pop]\n", "ca_bundle_paths");
     check_error("[node_attestor.x509pop]\nca_bundle_paths = []", "at least one file");
     check_error("[node_attestor.aws_iid]\n", "unknown field `aws_iid`");

@@ -40,7 +40,7 @@ impl<L: Ledger> Keeper<L> {
             }
             Order::ChangeUpstream(change, id) => {
                 let (step, kind) = ((*change).into(), Kind::X509Ca);
-                (Subject { step, kind, id: Some(id) }, Err(ControlError::NoUpstream))
+                (Subject { step, kind, id: Some(id) }, self.change_upstream(by, *change, id).await)
             }
         };
         if let Err(error) = &done {
@@ -73,6 +73,25 @@ impl<L: Ledger> Keeper<L> {
         self.withdraw(by, kind, effect).await.map_err(failed)
     }
 
+    async fn change_upstream(
+        &mut self,
+        by: &Caller,
+        change: Change,
+        id: &str,
+    ) -> Result<Standing, ControlError> {
+        if self.branch.is_none() {
+            return Err(ControlError::NoUpstream);
+        }
+        let withdrawal = match change {
+            // What stands above decides itself what it signs with.
+            Change::Activate => return Err(ControlError::Unknown),
+            Change::Taint => Withdrawal::Taint,
+            Change::Revoke => Withdrawal::Revoke,
+        };
+        let effect = rules::withdraw_upstream(self.journal(), &self.bundle(), (withdrawal, id))?;
+        self.withdraw(by, Kind::X509Ca, effect).await.map_err(failed)
+    }
+
     async fn activate_for(
         &mut self,
         by: &Caller,
@@ -103,7 +122,10 @@ impl<L: Ledger> Keeper<L> {
         self.record(by, intent).await?;
         let journal = match withdrawal {
             Withdrawal::Taint => self.journal().clone(),
-            Withdrawal::Revoke => self.journal().without(std::slice::from_ref(&authority_id)),
+            Withdrawal::Revoke => {
+                let revoked = std::slice::from_ref(&authority_id);
+                self.journal().without(revoked).without_dependents(revoked)
+            }
         };
         if !changes.is_empty() {
             self.save(journal, changes).await?;

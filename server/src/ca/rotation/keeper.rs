@@ -13,6 +13,7 @@ use steeple::x509::make::Issuer;
 use steeple::x509::{Certificate, Chain};
 use tracing::{info, warn};
 
+use super::branch::Branch;
 use super::making::{self, Made, Place};
 use super::vouched::{self, Vouched};
 use super::{Config, Deps, RotationError};
@@ -36,6 +37,8 @@ pub(super) struct Keeper<L> {
     /// not known, so that they count until they expire.
     tails: HashMap<AuthorityId, Tail>,
     useless: Useless,
+    /// What stands above this server.
+    pub(super) branch: Option<Branch>,
 }
 
 impl<L: Ledger> Keeper<L> {
@@ -61,7 +64,8 @@ impl<L: Ledger> Keeper<L> {
             }
         }
         let (tails, useless) = (HashMap::new(), Useless::default());
-        Ok(Self { config, deps, journal, signers, tails, useless })
+        let branch = deps.upstream.clone().map(Branch::new);
+        Ok(Self { config, deps, journal, signers, tails, useless, branch })
     }
 
     /// Makes an authority and publishes it.
@@ -82,7 +86,10 @@ impl<L: Ledger> Keeper<L> {
         let signer = self.deps.keys.generate(&key_id(kind, slot), self.algorithm(kind)).await?;
         let place = Place { slot, now: self.seconds() };
         let Made { record, changes } = match kind {
-            Kind::X509Ca => making::ca(&self.config, place, &signer).await?,
+            Kind::X509Ca => {
+                let upstream = self.branch.as_ref().map(|branch| &*branch.upstream);
+                making::ca(&self.config, place, &signer, upstream).await?
+            }
             Kind::JwtKey => making::key(&self.config, place, &*signer)?,
         };
         let (authority_id, not_after) = (record.authority_id.clone(), record.not_after);

@@ -1,18 +1,21 @@
 //! Makes authorities: the one place where a CA gets its certificate and a JWT key its name.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
-use steeple::bundle::JwtAuthority;
+use steeple::bundle::{JwtAuthority, X509Authority};
 use steeple::clock::{from_unix_seconds, unix_seconds};
 use steeple::keys::{SignError, Signer};
+use steeple::x509::csr::{self, Wish};
 use steeple::x509::make::{CaRequest, IssuerError, MakeError, Validity, self_signed_ca};
-use steeple::x509::{Certificate, Chain, ChainError};
+use steeple::x509::{Certificate, Chain, ChainError, Name};
 
 use super::{Config, RotationError};
 use crate::ca::authorities::AuthorityId;
 use crate::ca::journal::Record;
 use crate::ca::slots::{Kind, Slot, Status};
+use crate::ca::upstream::{self, Expected, UpstreamAuthority};
 use crate::ca::{BundleChange, issue};
 
 /// Where and when an authority is made.
@@ -40,15 +43,22 @@ struct Signed {
     roots: Vec<CertificateDer<'static>>,
     /// The subject key identifier of the one of them that vouches for it, where it is not the CA.
     upstream_authority_id: Option<AuthorityId>,
+    /// Until when it and all above it are valid.
+    not_after: SystemTime,
 }
 
-/// Makes a CA of a key.
+/// Makes a CA of a key, signed by what stands above this server, or by itself.
 pub(super) async fn ca(
     config: &Config,
     place: Place,
     signer: &Arc<dyn Signer>,
+    upstream: Option<&dyn UpstreamAuthority>,
 ) -> Result<Made, RotationError> {
-    let Signed { chain, roots, upstream_authority_id } = signed(config, place.now, signer).await?;
+    let signed = match upstream {
+        Some(upstream) => by_upstream(config, place.now, signer, upstream).await?,
+        None => by_itself(config, place.now, signer).await?,
+    };
+    let Signed { chain, roots, upstream_authority_id, not_after } = signed;
     let certificate = Certificate::parse(chain.leaf()).map_err(ChainError::from)?;
     let authority_id = certificate.subject_key_id_hex().ok_or(IssuerError::KeyId)?;
     let above = chain.certificates().iter().skip(1);
@@ -59,7 +69,7 @@ pub(super) async fn ca(
         authority_id: authority_id.into(),
         issued_at: place.now,
         not_before: unix_seconds(certificate.not_before()),
-        not_after: unix_seconds(certificate.not_after()),
+        not_after: unix_seconds(not_after),
         public: chain.leaf().to_vec(),
         upstream_chain: above.map(|certificate| certificate.to_vec()).collect(),
         upstream_authority_id,
@@ -68,8 +78,7 @@ pub(super) async fn ca(
     Ok(Made { record, changes })
 }
 
-/// Has a CA signed: by itself.
-async fn signed(
+async fn by_itself(
     config: &Config,
     now: i64,
     signer: &Arc<dyn Signer>,
@@ -84,7 +93,39 @@ async fn signed(
     let signed = issue::aside(signer.pace(), 1, sign).await;
     let chain = signed.map_err(|_panicked| MakeError::from(SignError::Failed))??;
     let roots = chain.certificates().to_vec();
-    Ok(Signed { chain, roots, upstream_authority_id: None })
+    Ok(Signed { chain, roots, upstream_authority_id: None, not_after: validity.not_after() })
+}
+
+async fn by_upstream(
+    config: &Config,
+    now: i64,
+    signer: &Arc<dyn Signer>,
+    upstream: &dyn UpstreamAuthority,
+) -> Result<Signed, RotationError> {
+    let (subject, id) = (Name::from(&config.ca_subject), config.trust_domain.id());
+    let key = Arc::clone(signer);
+    let make =
+        move || csr::make(&*key, &Wish { subject: &subject, spiffe_id: Some(&id), dns_names: &[] });
+    let made = issue::aside(signer.pace(), 1, make).await;
+    let csr = made.map_err(|_panicked| SignError::Failed).flatten().map_err(MakeError::from)?;
+    let minted = upstream.mint_ca(upstream::CaRequest { csr, ttl: config.lifetime }).await?;
+    let expected = Expected {
+        trust_domain: &config.trust_domain,
+        public_key: signer.public_key(),
+        now: from_unix_seconds(now),
+    };
+    let ca = minted.check(&expected)?;
+    // Where upstream says what it vouches for, the bundle follows that. The one root that the CA
+    // needs is needed at once.
+    let says = upstream.vouched().borrow().is_some();
+    let is_needed = |root: &&X509Authority| !says || root.certificate == *ca.root();
+    let roots = ca.roots().iter().filter(is_needed).map(|root| root.certificate.clone());
+    Ok(Signed {
+        roots: roots.collect(),
+        upstream_authority_id: Some(ca.root_id().to_owned().into()),
+        not_after: ca.not_after(),
+        chain: ca.chain().clone(),
+    })
 }
 
 /// Names a key that signs tokens.

@@ -3,6 +3,8 @@
 use std::time::SystemTime;
 
 use steeple::bundle::Bundle;
+use steeple::clock::unix_seconds;
+use steeple::x509::Certificate;
 
 use super::vouched::removals;
 use crate::ca::BundleChange;
@@ -99,6 +101,55 @@ pub(super) fn revoke(
         return Err(ControlError::Untainted);
     }
     Ok(Effect { withdrawal: Withdrawal::Revoke, standing, changes })
+}
+
+/// What becomes of a root that vouches for CAs of this server, as long as none of them is to sign.
+pub(super) fn withdraw_upstream(
+    journal: &Journal,
+    bundle: &Bundle,
+    (withdrawal, id): (Withdrawal, &str),
+) -> Result<Effect, ControlError> {
+    if id.is_empty() {
+        return Err(ControlError::NoId);
+    }
+    let depends = |record: &&Record| {
+        record.upstream_authority_id.as_ref().is_some_and(|root| root.as_str() == id)
+    };
+    let mut is_known = false;
+    for record in journal.records().iter().filter(depends) {
+        match record.status {
+            Status::Active => return Err(ControlError::Active),
+            Status::Prepared => return Err(ControlError::Prepared),
+            Status::Old => is_known = true,
+        }
+    }
+    let roots = bundle.x509_authorities.iter().filter_map(|root| {
+        let certificate = Certificate::parse(&root.certificate).ok()?;
+        let is_it = certificate.subject_key_id_hex().as_deref() == Some(id);
+        is_it.then(|| (root, unix_seconds(certificate.not_after())))
+    });
+    let roots: Vec<_> = roots.collect();
+    let Some(expires_at) = roots.iter().map(|(_, not_after)| *not_after).max() else {
+        return Err(ControlError::Unknown);
+    };
+    if !is_known {
+        return Err(ControlError::Unknown);
+    }
+    let (tainted, clean): (Vec<_>, Vec<_>) = roots.iter().partition(|(root, _)| root.tainted);
+    let changes = match withdrawal {
+        Withdrawal::Revoke if !clean.is_empty() => return Err(ControlError::Untainted),
+        Withdrawal::Revoke => tainted
+            .iter()
+            .map(|(root, _)| BundleChange::RemoveX509(root.certificate.clone()))
+            .collect(),
+        Withdrawal::Taint => clean
+            .iter()
+            .map(|(root, _)| BundleChange::TaintX509(root.certificate.clone()))
+            .collect(),
+    };
+    let (id, upstream_authority_id) = (AuthorityId::from(id.to_owned()), None);
+    let standing = Standing { id, expires_at: Some(expires_at), upstream_authority_id };
+    Ok(Effect { withdrawal, standing, changes })
 }
 
 fn named<'a>(

@@ -1,0 +1,239 @@
+//! What a server does because another one stands above it: its keys are published there, and what
+//! is vouched for there is vouched for here.
+
+use std::collections::BTreeSet;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use steeple::bundle::JwtAuthority;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::RotationError;
+use super::following::{Following, Known, Withdrawn, follow};
+use super::keeper::Keeper;
+use crate::audit::event::{AuthorityStep, Caller, Event};
+use crate::ca::authorities::AuthorityId;
+use crate::ca::slots::{Kind, Status};
+use crate::ca::upstream::{Published, UpstreamAuthority, Vouched};
+use crate::ca::{BundleChange, Ledger};
+
+/// How long the publication of a key may hold up what else there is to do.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What stands above this server, and what was exchanged with it.
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub(super) upstream: Arc<dyn UpstreamAuthority>,
+    vouched: watch::Receiver<Option<Arc<Vouched>>>,
+    /// What upstream said last, as far as the bundle follows it.
+    said: Option<Arc<Vouched>>,
+    /// The keys of this server that upstream knows, or does not want to.
+    published: BTreeSet<AuthorityId>,
+    /// Whether it was said that upstream does not take keys, or failed to.
+    warned: bool,
+}
+
+impl Branch {
+    pub(super) fn new(upstream: Arc<dyn UpstreamAuthority>) -> Self {
+        let (vouched, said) = (upstream.vouched(), None);
+        Self { upstream, vouched, said, published: BTreeSet::new(), warned: false }
+    }
+
+    /// Waits until upstream vouches for something else.
+    pub(super) async fn changed(branch: Option<&mut Self>) {
+        let Some(branch) = branch else { return std::future::pending().await };
+        if branch.vouched.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+impl<L: Ledger> Keeper<L> {
+    /// Makes the own bundle follow what upstream vouches for, and moves off what upstream does not
+    /// rely on any more.
+    pub(super) async fn follow(&mut self) -> Result<(), RotationError> {
+        let Some(branch) = &self.branch else { return Ok(()) };
+        let says = branch.vouched.borrow().clone();
+        let Some(says) = says.filter(|says| branch.said.as_ref() != Some(says)) else {
+            return Ok(());
+        };
+        let bundle = self.bundle();
+        let known =
+            Known { journal: self.journal(), bundle: &bundle, said: branch.said.as_deref() };
+        let following = follow(known, &says, self.seconds());
+        self.adopt(&following).await?;
+        self.leave(&following).await?;
+        self.withdraw_all(following.withdrawals).await?;
+        self.note(says);
+        Ok(())
+    }
+
+    /// Publishes the keys of this server that upstream does not know yet.
+    pub(super) async fn publish_keys(&mut self) -> Result<(), RotationError> {
+        for key in self.unpublished() {
+            let Some(branch) = &mut self.branch else { return Ok(()) };
+            let (id, upstream) = (AuthorityId::from(key.key_id.clone()), &branch.upstream);
+            match timeout(PATIENCE, upstream.publish_jwt_key(key)).await {
+                Ok(Ok(Published::Keys(keys))) => {
+                    branch.published.insert(id.clone());
+                    branch.warned = false;
+                    info!(key_id = %id, "JWT key published upstream");
+                    self.add_keys(keys).await?;
+                }
+                Ok(Ok(Published::NotTaken)) => {
+                    branch.published.insert(id);
+                    if !std::mem::replace(&mut branch.warned, true) {
+                        warn!(
+                            "the upstream authority takes no JWT keys; the tokens of this \
+                               server are valid where its own bundle is known"
+                        );
+                    }
+                }
+                Ok(Err(error)) => {
+                    if !std::mem::replace(&mut branch.warned, true) {
+                        let error = &error as &dyn StdError;
+                        warn!(key_id = %id, error, "JWT key not published upstream yet");
+                    }
+                    return Ok(());
+                }
+                Err(_elapsed) => {
+                    if !std::mem::replace(&mut branch.warned, true) {
+                        warn!(key_id = %id, "JWT key not published upstream in time");
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Vouches for what is new upstream.
+    async fn adopt(&mut self, following: &Following) -> Result<(), RotationError> {
+        if following.additions.is_empty() {
+            return Ok(());
+        }
+        let count = following.additions.len();
+        self.save(self.journal().clone(), following.additions.clone()).await?;
+        info!(count, "authorities added that upstream vouches for");
+        Ok(())
+    }
+
+    /// Signs with another CA if the active one depends on something that is not relied on any more.
+    async fn leave(&mut self, following: &Following) -> Result<(), RotationError> {
+        let distrusted = following.distrusted();
+        if distrusted.is_empty() {
+            return Ok(());
+        }
+        info!(subject_key_ids = %list(&distrusted), "New tainted X.509 authorities found");
+        if !self.depends_on(Status::Active, &distrusted) {
+            return Ok(());
+        }
+        info!("Current root CA is signed by a tainted upstream authority, preparing rotation");
+        let slots = self.slots(Kind::X509Ca);
+        let prepared = slots.prepared(self.now());
+        let slot = match prepared {
+            Some(slot) if !self.depends_on(Status::Prepared, &distrusted) => slot,
+            Some(_) | None => {
+                let active = self.journal().active(Kind::X509Ca).and_then(|active| active.slot);
+                let slot = active.ok_or(RotationError::NotActive(Kind::X509Ca))?.other();
+                self.prepare(&Caller::Server, Kind::X509Ca, slot).await?;
+                slot
+            }
+        };
+        if self.depends_on(Status::Prepared, &distrusted) {
+            return Err(RotationError::UpstreamTainted);
+        }
+        self.activate(&Caller::Server, Kind::X509Ca, slot).await?;
+        info!("Successfully rotated X.509 CA");
+        Ok(())
+    }
+
+    async fn withdraw_all(&mut self, withdrawals: Vec<Withdrawn>) -> Result<(), RotationError> {
+        if withdrawals.is_empty() {
+            return Ok(());
+        }
+        let correlation = self.correlation();
+        for Withdrawn { kind, id, revoked, .. } in &withdrawals {
+            let step = if *revoked { AuthorityStep::Revoke } else { AuthorityStep::Taint };
+            let authority_id = Some(id.clone());
+            let intent =
+                Event::AuthorityIntent { correlation, step, kind: *kind, slot: None, authority_id };
+            self.record(&Caller::Server, intent).await?;
+        }
+        let revoked: Vec<_> = withdrawals
+            .iter()
+            .filter(|withdrawn| withdrawn.revoked)
+            .map(|w| w.id.clone())
+            .collect();
+        let journal = self.journal().without_dependents(&revoked);
+        let changes: Vec<BundleChange> =
+            withdrawals.iter().map(|withdrawn| withdrawn.change.clone()).collect();
+        self.save(journal, changes).await?;
+        for Withdrawn { kind, id: authority_id, revoked, .. } in withdrawals {
+            let event = if revoked {
+                info!(%kind, %authority_id, "authority revoked, as upstream no longer vouches for it");
+                Event::AuthorityRevoked { correlation, kind, authority_id }
+            } else {
+                info!(%kind, %authority_id, "authority tainted, as it is upstream");
+                Event::AuthorityTainted { correlation, kind, authority_id }
+            };
+            self.tell(&Caller::Server, event).await;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, says: Arc<Vouched>) {
+        let Some(branch) = &mut self.branch else { return };
+        // What upstream has lost, it is told again.
+        let is_known = |id: &AuthorityId| says.jwt_keys.iter().any(|key| key.key_id == id.as_str());
+        branch.published.retain(is_known);
+        branch.said = Some(says);
+    }
+
+    /// Whether a CA of that status depends on one of these roots.
+    fn depends_on(&self, status: Status, roots: &BTreeSet<&AuthorityId>) -> bool {
+        let cas = self.journal().records().iter().filter(|record| record.kind == Kind::X509Ca);
+        let of_status = cas.filter(|record| record.status == status);
+        let mut above = of_status.filter_map(|record| record.upstream_authority_id.as_ref());
+        above.any(|id| roots.contains(id))
+    }
+
+    fn unpublished(&self) -> Vec<JwtAuthority> {
+        let Some(branch) = &self.branch else { return Vec::new() };
+        let bundle = self.bundle();
+        let records = self.journal().records().iter();
+        let in_use = records.filter(|r| r.kind == Kind::JwtKey && r.status != Status::Old);
+        let missing = in_use.filter(|record| !branch.published.contains(&record.authority_id));
+        let vouched = missing.filter_map(|record| {
+            let id = record.authority_id.as_str();
+            bundle.jwt_authorities.iter().find(|key| key.key_id == id && !key.tainted)
+        });
+        vouched.cloned().collect()
+    }
+
+    async fn add_keys(&mut self, keys: Vec<JwtAuthority>) -> Result<(), RotationError> {
+        let bundle = self.bundle();
+        let is_new = |key: &JwtAuthority| {
+            let known = bundle.jwt_authorities.iter().any(|known| known.key_id == key.key_id);
+            let said = self.branch.as_ref().and_then(|branch| branch.said.as_ref());
+            let revoked = said.is_some_and(|s| s.jwt_keys.iter().any(|k| k.key_id == key.key_id));
+            !known && !revoked && !key.tainted
+        };
+        let new = keys.into_iter().filter(is_new);
+        let changes: Vec<_> = new.map(BundleChange::AddJwt).collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.save(self.journal().clone(), changes).await
+    }
+}
+
+fn list(ids: &BTreeSet<&AuthorityId>) -> String {
+    ids.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests;
