@@ -55,13 +55,13 @@ pub struct Deps {
 /// The Workload API of this agent. Its callers' [`crate::peer::Peer`] is in the extensions of each
 /// request.
 #[derive(Clone, Debug)]
-pub struct WorkloadApi(Deps);
+pub struct WorkloadApi(Arc<Deps>);
 
 impl WorkloadApi {
     /// The API over these.
     #[must_use]
     pub fn new(deps: Deps) -> Self {
-        Self(deps)
+        Self(Arc::new(deps))
     }
 
     async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, WorkloadError> {
@@ -114,9 +114,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
         &self,
         request: Request<ValidateJwtsvidRequest>,
     ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
-        jwt::check_validation(request.get_ref())?;
-        let caller = self.caller(&request).await?;
-        Ok(Response::new(jwt::validate(&caller, request.get_ref())?))
+        Ok(Response::new(jwt::validate(&self.0, &request).await?))
     }
 
     async fn fetch_witsvid(

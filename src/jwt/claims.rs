@@ -11,23 +11,22 @@ use crate::json::{Json, Object};
 
 /// The claims of `svid`; `aud` is always a list.
 #[must_use]
-pub fn to_struct(svid: &JwtSvid) -> Struct {
-    object(svid.claims())
+pub fn into_struct(svid: JwtSvid) -> Struct {
+    object(svid.into_claims())
 }
 
-fn object(members: &Object) -> Struct {
-    let fields = members.iter().map(|(name, json)| (name.clone(), value(json)));
-    Struct { fields: fields.collect() }
+fn object(members: Object) -> Struct {
+    Struct { fields: members.into_iter().map(|(name, json)| (name, value(json))).collect() }
 }
 
-fn value(json: &Json) -> Value {
+fn value(json: Json) -> Value {
     let kind = match json {
         Json::Null => Kind::NullValue(0),
-        Json::Bool(value) => Kind::BoolValue(*value),
+        Json::Bool(value) => Kind::BoolValue(value),
         Json::Number(number) => Kind::NumberValue(number.to_f64()),
-        Json::String(text) => Kind::StringValue(text.clone()),
+        Json::String(text) => Kind::StringValue(text),
         Json::Array(elements) => {
-            Kind::ListValue(ListValue { values: elements.iter().map(value).collect() })
+            Kind::ListValue(ListValue { values: elements.into_iter().map(value).collect() })
         }
         Json::Object(members) => Kind::StructValue(object(members)),
     };

@@ -114,27 +114,62 @@ pub fn verify<K: Deref<Target = JwtKeys>>(
     keys_for: impl FnOnce(&TrustDomain) -> Option<K>,
     now: SystemTime,
 ) -> Result<JwtSvid, JwtError> {
-    let mut token = parse::parse(token)?;
-    let id = subject(&token.claims, expected.own)?;
-    let expires_at = date(&token.claims, "exp")?.ok_or(JwtError::NoExpiry)?;
-    let not_before = date(&token.claims, "nbf")?;
-    let issued_at = date(&token.claims, "iat")?;
-    let audience = audience(&token.claims)?;
+    let presented = Presented::read(token, expected.own)?;
+    let keys = keys_for(presented.trust_domain());
+    presented.verify(expected.audience, keys.as_deref(), now)
+}
 
-    let trust_domain = id.trust_domain();
-    let keys = keys_for(trust_domain).filter(|keys| !keys.is_empty());
-    let keys = keys.ok_or_else(|| JwtError::NoKeys(trust_domain.clone()))?;
-    check_signature(&token, &keys, trust_domain)?;
+/// A token with the claims of a JWT-SVID, about which nobody has decided yet.
+#[derive(Debug)]
+pub struct Presented<'a> {
+    token: UnverifiedToken<'a>,
+    id: SpiffeId,
+    audience: Vec<String>,
+    times: Times,
+}
 
-    check_times(Times { expires_at, not_before, issued_at }, clock::unix_seconds(now))?;
-    if expected.audience.is_empty() || !audience.iter().any(|value| value == expected.audience) {
-        let (expected, actual) = (Excerpt::of(expected.audience), Audiences::of(&audience));
-        return Err(JwtError::Audience { expected, actual });
+impl<'a> Presented<'a> {
+    /// Reads `token`. Trust domain `own` never issues one to a bare trust domain ID.
+    pub fn read(token: &'a str, own: &TrustDomain) -> Result<Self, JwtError> {
+        let token = parse::parse(token)?;
+        let id = subject(&token.claims, own)?;
+        let times = Times {
+            expires_at: date(&token.claims, "exp")?.ok_or(JwtError::NoExpiry)?,
+            not_before: date(&token.claims, "nbf")?,
+            issued_at: date(&token.claims, "iat")?,
+        };
+        let audience = audience(&token.claims)?;
+        Ok(Self { token, id, audience, times })
     }
-    // One type for whoever reads the claims, whichever form the issuer chose.
-    let listed = audience.iter().cloned().map(Json::String).collect();
-    token.claims.insert("aud".to_owned(), Json::Array(listed));
-    Ok(JwtSvid { id, audience, expires_at, claims: token.claims })
+
+    /// Whose keys have to vouch for it.
+    #[must_use]
+    pub fn trust_domain(&self) -> &TrustDomain {
+        self.id.trust_domain()
+    }
+
+    /// Checks that it is valid `now` and for `expected`, by the keys of its trust domain.
+    pub fn verify(
+        self,
+        expected: &str,
+        keys: Option<&JwtKeys>,
+        now: SystemTime,
+    ) -> Result<JwtSvid, JwtError> {
+        let Self { mut token, id, audience, times } = self;
+        let trust_domain = id.trust_domain();
+        let keys = keys.filter(|keys| !keys.is_empty());
+        let keys = keys.ok_or_else(|| JwtError::NoKeys(trust_domain.clone()))?;
+        check_signature(&token, keys, trust_domain)?;
+        check_times(&times, clock::unix_seconds(now))?;
+        if expected.is_empty() || !audience.iter().any(|value| value == expected) {
+            let (expected, actual) = (Excerpt::of(expected), Audiences::of(&audience));
+            return Err(JwtError::Audience { expected, actual });
+        }
+        // One type for whoever reads the claims, whichever form the issuer chose.
+        let listed = audience.iter().cloned().map(Json::String).collect();
+        token.claims.insert("aud".to_owned(), Json::Array(listed));
+        Ok(JwtSvid { id, audience, expires_at: times.expires_at, claims: token.claims })
+    }
 }
 
 impl JwtSvid {
@@ -170,8 +205,15 @@ impl JwtSvid {
     pub fn claims(&self) -> &Object {
         &self.claims
     }
+
+    /// The same, where nothing else is wanted of it.
+    #[must_use]
+    pub fn into_claims(self) -> Object {
+        self.claims
+    }
 }
 
+#[derive(Debug)]
 struct Times {
     expires_at: i64,
     not_before: Option<i64>,
@@ -238,7 +280,7 @@ fn check_signature(
     if verified { Ok(()) } else { Err(JwtError::Signature) }
 }
 
-fn check_times(times: Times, now: i64) -> Result<(), JwtError> {
+fn check_times(times: &Times, now: i64) -> Result<(), JwtError> {
     let seconds = |leeway: Duration| i64::try_from(leeway.as_secs()).unwrap_or(0);
     if times.expires_at.saturating_add(seconds(EXPIRY_LEEWAY)) <= now {
         return Err(JwtError::Expired);

@@ -19,7 +19,7 @@ use crate::peer::{Peer, PeerError};
 /// An attested caller.
 #[derive(Debug)]
 pub(super) struct Caller {
-    pub(super) deps: Deps,
+    pub(super) deps: Arc<Deps>,
     attested: Attested,
 }
 
@@ -61,10 +61,14 @@ pub(super) struct Lives {
 
 impl Caller {
     /// Finds out what the peer of a request is.
-    pub(super) async fn attest(deps: &Deps, request: &Extensions) -> Result<Self, WorkloadError> {
-        // The endpoint pins every peer at accept.
-        let peer = request.get::<Peer>().ok_or(WorkloadError::Attestation)?;
+    pub(super) async fn attest(
+        deps: &Arc<Deps>,
+        request: &Extensions,
+    ) -> Result<Self, WorkloadError> {
+        let peer = peer(request)?;
         let attested = tokio::select! {
+            // Most are known already, and then nobody waits.
+            biased;
             attested = deps.attestors.attest(peer) => attested,
             () = deps.stop.cancelled() => return Err(WorkloadError::Stopping),
         };
@@ -182,4 +186,9 @@ impl Lives {
             Some(Err(_)) => Err(WorkloadError::SubjectEnded),
         }
     }
+}
+
+/// Who has sent a request: the endpoint pins every peer at accept.
+pub(super) fn peer(request: &Extensions) -> Result<&Peer, WorkloadError> {
+    request.get().ok_or(WorkloadError::Attestation)
 }

@@ -41,7 +41,7 @@ use crate::identity::JwtToken;
 /// extensions of each request.
 #[derive(Clone, Debug)]
 pub struct DelegatedIdentityApi {
-    deps: Deps,
+    deps: Arc<Deps>,
     delegates: Arc<BTreeSet<SpiffeId>>,
     delegations: Delegations,
 }
@@ -50,7 +50,8 @@ impl DelegatedIdentityApi {
     /// The API over these, for whoever has one of these IDs.
     #[must_use]
     pub fn new(deps: Deps, delegates: BTreeSet<SpiffeId>) -> Self {
-        Self { deps, delegates: Arc::new(delegates), delegations: Delegations::default() }
+        let (deps, delegates) = (Arc::new(deps), Arc::new(delegates));
+        Self { deps, delegates, delegations: Delegations::default() }
     }
 
     /// The caller, who is a delegate now.

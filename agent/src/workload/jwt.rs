@@ -5,19 +5,20 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use steeple::entry::Entry;
 use steeple::id::SpiffeId;
-use steeple::jwt::claims::to_struct;
-use steeple::jwt::verify::{Expected, verify};
+use steeple::jwt::claims::into_struct;
+use steeple::jwt::verify::{JwtSvid, Presented};
 use steeple_proto::workload::{
     JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
     ValidateJwtsvidResponse,
 };
 use tokio::sync::watch;
+use tonic::Request;
 use tracing::debug;
 
-use super::WorkloadError;
-use super::caller::{Caller, Party};
+use super::caller::{self, Caller, Party};
 use super::updates::{View, fits};
 use super::x509::hint;
+use super::{Deps, WorkloadError};
 use crate::identity::{Holdings, JwtToken};
 
 /// The most audiences of one token; one client refuses tokens with more.
@@ -118,8 +119,31 @@ pub(super) async fn tokens(
     }
 }
 
+/// Validates a token. One of the own trust domain anybody may validate, as its keys are no secret;
+/// one of another, who is entitled to the bundle of that.
+pub(super) async fn validate(
+    deps: &Arc<Deps>,
+    request: &Request<ValidateJwtsvidRequest>,
+) -> Result<ValidateJwtsvidResponse, WorkloadError> {
+    let wanted = request.get_ref();
+    check_validation(wanted)?;
+    let peer = caller::peer(request.extensions())?;
+    let snapshot = deps.snapshot.borrow().clone().ok_or(WorkloadError::NotSynchronised)?;
+    let own = snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
+    let token = Presented::read(&wanted.svid, own.trust_domain())?;
+    if token.trust_domain() == own.trust_domain() {
+        let svid = token.verify(&wanted.audience, Some(own.jwt_keys()), deps.clock.now())?;
+        peer.verify()?;
+        return Ok(validated(svid));
+    }
+    let caller = Caller::attest(deps, request.extensions()).await?;
+    let svid = validate_foreign(&caller, token, &wanted.audience)?;
+    caller.lives().still_hold()?;
+    Ok(validated(svid))
+}
+
 /// Refuses a request for validation that has nothing to validate.
-pub(super) fn check_validation(request: &ValidateJwtsvidRequest) -> Result<(), WorkloadError> {
+fn check_validation(request: &ValidateJwtsvidRequest) -> Result<(), WorkloadError> {
     if request.audience.is_empty() {
         return Err(WorkloadError::NoAudience);
     }
@@ -129,33 +153,30 @@ pub(super) fn check_validation(request: &ValidateJwtsvidRequest) -> Result<(), W
     Ok(())
 }
 
-/// Validates a token with the bundles that the caller is entitled to. A caller without an identity
-/// may validate tokens of the own trust domain, whose keys are no secret.
-pub(super) fn validate(
+fn validate_foreign(
     caller: &Caller,
-    request: &ValidateJwtsvidRequest,
-) -> Result<ValidateJwtsvidResponse, WorkloadError> {
-    let snapshot = caller.deps.snapshot.borrow().clone();
-    let snapshot = snapshot.ok_or(WorkloadError::NotSynchronised)?;
-    let entries = match caller.entitlement() {
-        Ok(entitlement) => entitlement.entries,
-        Err(WorkloadError::NoIdentity) => Vec::new(),
+    token: Presented<'_>,
+    audience: &str,
+) -> Result<JwtSvid, WorkloadError> {
+    let entitlement = match caller.entitlement() {
+        Ok(entitlement) => Some(entitlement),
+        Err(WorkloadError::NoIdentity) => None,
         Err(error) => return Err(error),
     };
-    let own = snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
-    let expected = Expected { audience: &request.audience, own: own.trust_domain() };
-    let now = caller.deps.clock.now();
-    let keys = |name: &_| {
-        let mut allowed = snapshot.federated(&entries).chain([own]);
-        allowed.find(|bundle| bundle.trust_domain() == name).map(|bundle| bundle.jwt_keys().clone())
-    };
-    let mut svid = verify(&request.svid, &expected, keys, now)?;
-    if svid.id().trust_domain() != own.trust_domain() {
-        // What a foreign trust domain claims beyond the standard is no statement of ours.
-        svid.keep_only([]);
-    }
-    caller.lives().still_hold()?;
-    Ok(ValidateJwtsvidResponse { spiffe_id: svid.id().to_string(), claims: Some(to_struct(&svid)) })
+    let bundle = entitlement.as_ref().and_then(|entitlement| {
+        let mut allowed = entitlement.snapshot.federated(&entitlement.entries);
+        allowed.find(|bundle| bundle.trust_domain() == token.trust_domain())
+    });
+    let keys = bundle.map(|bundle| &**bundle.jwt_keys());
+    let mut svid = token.verify(audience, keys, caller.deps.clock.now())?;
+    // What a foreign trust domain claims beyond the standard is no statement of ours.
+    svid.keep_only([]);
+    Ok(svid)
+}
+
+fn validated(svid: JwtSvid) -> ValidateJwtsvidResponse {
+    let spiffe_id = svid.id().to_string();
+    ValidateJwtsvidResponse { spiffe_id, claims: Some(into_struct(svid)) }
 }
 
 impl Bundles {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::jwt::claims::to_struct;
+use crate::jwt::claims::into_struct;
 use crate::jwt::testing::{OTHER_P256, P256, TestKey, authority, token, with};
 
 const NOW: i64 = 1_700_000_000;
@@ -86,7 +86,7 @@ fn claims_become_a_struct_with_aud_as_a_list() {
     let claims =
         claims.replace("\"iat\"", "\"big\":18446744073709551615,\"x\":[true,null],\"iat\"");
     let svid = verify_at(NOW, "db", &signed(&claims)).unwrap();
-    let fields = to_struct(&svid).fields;
+    let fields = into_struct(svid).fields;
     let shown = |name: &str| format!("{:?}", fields.get(name).unwrap().kind.as_ref().unwrap());
     assert_eq!(
         shown("aud"),
@@ -99,7 +99,7 @@ fn claims_become_a_struct_with_aud_as_a_list() {
 
     let deepest = format!("{}{}", "[".repeat(15), "]".repeat(15));
     let svid = verify_at(NOW, "db", &signed(&with(CLAIMS, "x", Some(&deepest)))).unwrap();
-    let encoded = prost::Message::encode_to_vec(&to_struct(&svid));
+    let encoded = prost::Message::encode_to_vec(&into_struct(svid));
     assert!(<prost_types::Struct as prost::Message>::decode(&*encoded).is_ok());
 }
 

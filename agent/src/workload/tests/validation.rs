@@ -9,7 +9,7 @@ use steeple::keys::{Scheme, Signer as _};
 use steeple_proto::workload::{ValidateJwtsvidRequest, ValidateJwtsvidResponse};
 use tonic::{Code, Status};
 
-use super::client::{Bench, Foreign, code, federating, foreign, request, token, web};
+use super::client::{Bench, Foreign, Mood, code, federating, foreign, request, token, web};
 
 pub(super) async fn validate(
     bench: &Bench,
@@ -110,6 +110,16 @@ async fn a_foreign_token_is_valid_for_who_federates() {
     }
     bench.publish(vec![federating(web(), &["b"])], Vec::new());
     assert_eq!(code(validate(&bench, "db", &of_b).await), Code::InvalidArgument);
+    // Who federates, if that is not known.
+    bench.publish(vec![federating(web(), &["b"])], bundles());
+    assert_eq!(code(validate(&bench, "db", &of_b).await), Code::Ok);
+    for (mood, expected) in
+        [(Mood::Fails, Code::Unavailable), (Mood::Finds(&["u:2"]), Code::InvalidArgument)]
+    {
+        bench.attestor.is(mood);
+        assert_eq!(code(validate(&bench, "db", &of_b).await), expected, "{mood:?}");
+        assert_eq!(code(validate(&bench, "db", &bench.token()).await), Code::Ok, "{mood:?}");
+    }
 }
 
 /// TDB-09: a bundle that becomes empty revokes what it vouched for.
