@@ -45,10 +45,26 @@ pub trait WorkloadAttestor: std::fmt::Debug + Send + Sync {
     /// It must not block the thread for longer than the kernel takes to answer from memory, and
     /// may be dropped at any await.
     async fn attest(&self, peer: &Peer) -> Result<Findings, AttestError>;
+
+    /// Reads all of `peer` anew that an earlier answer rests on, and says whether the answer would
+    /// be the same now. False is not knowing: the attestor is asked again. It must not block the
+    /// thread for longer than the kernel takes to answer from memory.
+    fn still_finds(&self, _peer: &Peer, _grounds: &Grounds) -> bool {
+        false
+    }
+}
+
+/// What the answer of an attestor rests on.
+#[derive(Debug)]
+pub enum Grounds {
+    /// Of the `unix` attestor.
+    Unix(unix::Facts),
+    /// Of the `docker` attestor.
+    Docker(docker::Facts),
 }
 
 /// What one attestor found.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Findings {
     /// What is true of the process.
     pub selectors: Vec<Selector>,
@@ -56,6 +72,9 @@ pub struct Findings {
     pub residence: Option<Residence>,
     /// What could not be found out this time, and may be the next, such as `unix:sha256`.
     pub gaps: Vec<&'static str>,
+    /// What this rests on, if [`WorkloadAttestor::still_finds`] can tell; such an answer has no
+    /// gaps.
+    pub grounds: Option<Grounds>,
 }
 
 /// Why it is not known what a process is.
@@ -123,15 +142,27 @@ pub struct Attestors(Arc<[(Arc<dyn WorkloadAttestor>, Duration)]>);
 
 /// What a process was found to be, and what that rests on. Clones rest on the same.
 #[derive(Clone, Debug)]
-pub struct Attested(Arc<Evidence>);
+pub struct Attested {
+    peer: Peer,
+    evidence: Arc<Evidence>,
+}
 
 #[derive(Debug)]
 struct Evidence {
-    peer: Peer,
     selectors: SelectorSet,
     instance: Instance,
     residence: Option<Residence>,
     gaps: Vec<&'static str>,
+}
+
+/// What is remembered of a peer from one request to the next, if all attestors can tell whether
+/// they would find it again.
+#[derive(Debug)]
+struct Memory {
+    attestors: Attestors,
+    /// Of each attestor, in their order.
+    grounds: Vec<Grounds>,
+    evidence: Arc<Evidence>,
 }
 
 impl Attestors {
@@ -155,11 +186,30 @@ impl Attestors {
     /// [`AttestError::Peer`] if the process is not what it was when it was accepted: such a
     /// connection is of no more use. [`AttestError::Nobody`] if no attestor had an answer.
     pub async fn attest(&self, peer: &Peer) -> Result<Attested, AttestError> {
+        let evidence = match self.recognise(peer) {
+            Some(evidence) => evidence,
+            None => self.investigate(peer).await?,
+        };
+        peer.verify()?;
+        Ok(Attested { peer: peer.clone(), evidence })
+    }
+
+    /// What was found out about the peer for an earlier request of its connection, if each attestor
+    /// has looked and would find the same.
+    fn recognise(&self, peer: &Peer) -> Option<Arc<Evidence>> {
+        let memory = peer.recall::<Memory>().filter(|memory| memory.is_of(self))?;
+        let mut asked = self.0.iter().zip(&memory.grounds);
+        let same = asked.all(|((attestor, _), grounds)| attestor.still_finds(peer, grounds));
+        same.then(|| memory.evidence.clone())
+    }
+
+    async fn investigate(&self, peer: &Peer) -> Result<Arc<Evidence>, AttestError> {
         let answers = join_all(self.0.iter().map(|(attestor, deadline)| async {
             (attestor.name(), ask(&**attestor, peer, *deadline).await)
         }));
         let mut merged = Findings::default();
         let mut answered = self.0.is_empty();
+        let mut grounds = Vec::new();
         for (attestor, answer) in answers.await {
             match answer {
                 Ok(findings) => {
@@ -167,6 +217,7 @@ impl Attestors {
                     merged.selectors.extend(findings.selectors);
                     merged.gaps.extend(findings.gaps);
                     merged.residence = merged.residence.or(findings.residence);
+                    grounds.extend(findings.grounds);
                 }
                 Err(error) => {
                     // What was seen of a process that changed may be of either.
@@ -180,8 +231,18 @@ impl Attestors {
         if !answered {
             return Err(AttestError::Nobody);
         }
-        peer.verify()?;
-        Ok(Attested::new(peer.clone(), merged))
+        let evidence = Arc::new(Evidence::new(peer, merged));
+        if grounds.len() == self.0.len() {
+            let (attestors, evidence) = (self.clone(), evidence.clone());
+            peer.remember(Arc::new(Memory { attestors, grounds, evidence }));
+        }
+        Ok(evidence)
+    }
+}
+
+impl Memory {
+    fn is_of(&self, attestors: &Attestors) -> bool {
+        Arc::ptr_eq(&self.attestors.0, &attestors.0)
     }
 }
 
@@ -199,50 +260,50 @@ async fn ask(
     }
 }
 
-impl Attested {
-    fn new(peer: Peer, findings: Findings) -> Self {
-        let instance = Instance::of(&peer, findings.residence.as_ref());
-        Self(Arc::new(Evidence {
-            peer,
+impl Evidence {
+    fn new(peer: &Peer, findings: Findings) -> Self {
+        Self {
             selectors: findings.selectors.into_iter().collect(),
-            instance,
+            instance: Instance::of(peer, findings.residence.as_ref()),
             residence: findings.residence,
             gaps: findings.gaps,
-        }))
+        }
     }
+}
 
+impl Attested {
     /// The process.
     #[must_use]
     pub fn peer(&self) -> &Peer {
-        &self.0.peer
+        &self.peer
     }
 
     /// What is true of it.
     #[must_use]
     pub fn selectors(&self) -> &SelectorSet {
-        &self.0.selectors
+        &self.evidence.selectors
     }
 
     /// What credentials are minted for.
     #[must_use]
     pub fn instance(&self) -> &Instance {
-        &self.0.instance
+        &self.evidence.instance
     }
 
     /// What could not be found out, and may be the next time. A process that matches no entry
     /// while there are gaps is not one that has no identity: it should ask again.
     #[must_use]
     pub fn gaps(&self) -> &[&'static str] {
-        &self.0.gaps
+        &self.evidence.gaps
     }
 
     /// Checks that all of this is true still: that the process lives and is the same, runs the
     /// same executable as the same user and group, and is in the same container, which runs.
     pub fn still_holds(&self) -> Result<(), PeerError> {
-        let residence = self.0.residence.as_ref();
-        let resident = residence.map_or(Ok(()), |residence| residence.verify(&self.0.peer));
+        let residence = self.evidence.residence.as_ref();
+        let resident = residence.map_or(Ok(()), |residence| residence.verify(&self.peer));
         // Last, and with precedence: it tells a process that is gone from one that has moved.
-        self.0.peer.verify()?;
+        self.peer.verify()?;
         resident
     }
 }

@@ -27,15 +27,18 @@
 //! debug, preload into or start whatever that user may start, so an executable tells programs of
 //! one user apart only as far as that user does not set out to deceive.
 
+use std::any::Any;
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::io::Errno;
 use thiserror::Error;
 
 pub mod image;
+mod kept;
 pub mod proc;
 pub mod process;
 pub mod stat;
@@ -52,6 +55,8 @@ struct Inner {
     uid: u32,
     gid: u32,
     image: Image,
+    /// See [`Peer::remember`].
+    memory: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
 }
 
 /// Why a caller is not, or no longer, known.
@@ -127,7 +132,7 @@ impl Peer {
     /// `process`, which must run as these.
     fn new(process: Process, uid: u32, gid: u32) -> Result<Self, PeerError> {
         let image = Image::of(process.directory())?;
-        let peer = Self(Arc::new(Inner { process, uid, gid, image }));
+        let peer = Self(Arc::new(Inner { process, uid, gid, image, memory: Mutex::default() }));
         peer.verify()?;
         Ok(peer)
     }
@@ -206,6 +211,31 @@ impl Peer {
         } else {
             Err(PeerError::ExecutableChanged)
         }
+    }
+
+    /// Whether nothing has changed about `executable`, which was that of this peer, and the process
+    /// runs it by `path`, if any is given. That it runs it at all, [`Self::verify`] says afterwards.
+    #[must_use]
+    pub fn still_runs(&self, executable: &Executable, path: Option<&OsStr>) -> bool {
+        let by =
+            |path: &OsStr| executable.path_of(self.0.process.directory()).as_deref() == Ok(path);
+        executable.is_unchanged() && path.is_none_or(by)
+    }
+
+    /// Keeps something with the peer, for as long as any of its clones is there, in the place of
+    /// what was kept before. It must not hold the peer, or neither would ever go.
+    pub fn remember<T: Any + Send + Sync>(&self, what: Arc<T>) {
+        *self.memory() = Some(what);
+    }
+
+    /// What was kept with the peer, if it is of this type.
+    #[must_use]
+    pub fn recall<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::downcast(self.memory().clone()?).ok()
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Option<Arc<dyn Any + Send + Sync>>> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The peer that this very process would be, for tests of what is attested.

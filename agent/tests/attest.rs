@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 #![expect(clippy::indexing_slicing, reason = "a test may fail")]
 
+#[path = "attest/again.rs"]
+mod again;
 #[path = "attest/cgroups.rs"]
 mod cgroups;
 #[path = "attest/docker.rs"]

@@ -49,7 +49,7 @@ use tracing::{debug, warn};
 use super::cgroup::{self, ContainerId};
 use super::container::{self, Candidate, LocateError};
 use super::instance::Residence;
-use super::{AttestError, Findings, WorkloadAttestor};
+use super::{AttestError, Findings, Grounds, WorkloadAttestor};
 use crate::peer::proc::{Namespace, NamespaceId};
 use crate::peer::process::Process;
 use crate::peer::{Peer, PeerError};
@@ -137,17 +137,53 @@ impl WorkloadAttestor for Docker {
     }
 
     async fn attest(&self, peer: &Peer) -> Result<Findings, AttestError> {
-        let content = peer.process().read(c"cgroup")?;
-        let candidates = candidates(peer, &content)?;
+        let content = peer.process().cgroup(<[u8]>::to_vec)?;
+        let (source, candidates) = candidates(peer, &content)?;
         let Some(container) = self.innermost(peer, &candidates).await? else {
-            return Ok(Findings::default());
+            let nowhere = source == Source::Cgroups && candidates.is_empty();
+            let grounds =
+                nowhere.then_some(Grounds::Docker(Facts::NoContainer { cgroup: content }));
+            return Ok(Findings { grounds, ..Findings::default() });
         };
         // The engine may have taken its time.
         let residence = Residence::new(container.id.clone(), container.init.clone(), content);
         residence.verify(peer)?;
+        let innermost = candidates.last().is_some_and(|last| last.container == container.id);
+        let certain = source == Source::Cgroups && innermost;
+        let grounds = certain.then(|| Grounds::Docker(Facts::Resident(residence.clone())));
         let selectors = container.selectors.clone();
-        Ok(Findings { selectors, residence: Some(residence), gaps: Vec::new() })
+        Ok(Findings { selectors, residence: Some(residence), grounds, ..Findings::default() })
     }
+
+    fn still_finds(&self, peer: &Peer, grounds: &Grounds) -> bool {
+        let Grounds::Docker(facts) = grounds else {
+            return false;
+        };
+        match facts {
+            Facts::NoContainer { cgroup } => peer.process().cgroup(|now| now == cgroup) == Ok(true),
+            Facts::Resident(residence) => residence.verify(peer).is_ok(),
+        }
+    }
+}
+
+/// What an answer rests on, if it rests on cgroups alone and on nothing that the engine may say
+/// otherwise the next time.
+#[derive(Debug)]
+pub enum Facts {
+    /// The process's `/proc/PID/cgroup`, which names none.
+    NoContainer {
+        /// All of it.
+        cgroup: Vec<u8>,
+    },
+    /// The innermost that it names. What a container is made of never changes.
+    Resident(Residence),
+}
+
+/// Where candidates are named.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Source {
+    Cgroups,
+    Mounts,
 }
 
 impl Docker {
@@ -268,21 +304,22 @@ impl Container {
 }
 
 /// The containers that the process may be in, from the outermost to the innermost.
-fn candidates(peer: &Peer, content: &[u8]) -> Result<Vec<Candidate>, AttestError> {
+fn candidates(peer: &Peer, content: &[u8]) -> Result<(Source, Vec<Candidate>), AttestError> {
     let lines = cgroup::parse(content).map_err(LocateError::from)?;
     let named = container::of_cgroups(&lines)?;
     let root_is_true = Namespace::Cgroup.own().is_none_or(NamespaceId::is_initial_cgroup);
     if !named.is_empty() || root_is_true || !container::is_hidden(&lines) {
-        return Ok(named);
+        return Ok((Source::Cgroups, named));
     }
-    match peer.process().read(c"mountinfo") {
-        Ok(mounts) => Ok(container::of_mounts(&mounts)?),
-        Err(PeerError::Exited) => Err(PeerError::Exited.into()),
+    let named = match peer.process().read(c"mountinfo") {
+        Ok(mounts) => container::of_mounts(&mounts)?,
+        Err(PeerError::Exited) => return Err(PeerError::Exited.into()),
         Err(error) => {
             debug!(pid = peer.pid(), %error, "mountinfo is unreadable");
-            Ok(Vec::new())
+            Vec::new()
         }
-    }
+    };
+    Ok((Source::Mounts, named))
 }
 
 fn selectors(inspection: &Inspection, env: &[String]) -> Vec<Selector> {

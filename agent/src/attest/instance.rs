@@ -124,7 +124,7 @@ impl Residence {
 
     /// Checks that the container runs and that the process has not left it since.
     pub(super) fn verify(&self, peer: &Peer) -> Result<(), PeerError> {
-        if self.init.is_alive() && peer.process().read(c"cgroup")? == self.cgroup {
+        if self.init.is_alive() && peer.process().cgroup(|cgroup| *cgroup == *self.cgroup)? {
             Ok(())
         } else {
             Err(PeerError::ContainerChanged)

@@ -1,5 +1,7 @@
 //! What comes of several attestors, well and ill.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use super::*;
 
 /// An attestor that does as its name says.
@@ -70,6 +72,61 @@ async fn all_are_asked_at_once() {
     let started = tokio::time::Instant::now();
     attest(&["hangs", "hangs", "a", "hangs"]).await.unwrap();
     assert_eq!(started.elapsed(), Duration::from_secs(5));
+}
+
+/// An attestor that can tell whether it would find the same again, and counts how often it is asked.
+#[derive(Debug, Default)]
+struct Sure {
+    would_find_other: AtomicBool,
+    asked: AtomicUsize,
+}
+
+#[tonic::async_trait]
+impl WorkloadAttestor for Sure {
+    fn name(&self) -> &'static str {
+        "sure"
+    }
+
+    async fn attest(&self, _: &Peer) -> Result<Findings, AttestError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let cgroup = Vec::new();
+        let grounds = Some(Grounds::Docker(docker::Facts::NoContainer { cgroup }));
+        Ok(Findings { grounds, ..Findings::default() })
+    }
+
+    fn still_finds(&self, _: &Peer, grounds: &Grounds) -> bool {
+        matches!(grounds, Grounds::Docker(_)) && !self.would_find_other.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn an_attestor_is_asked_again_only_where_it_might_find_something_else() {
+    let [one, other] = [(); 2].map(|()| Arc::new(Sure::default()));
+    let attestors = |named: &[Arc<dyn WorkloadAttestor>]| {
+        let deadline = |attestor: &Arc<dyn WorkloadAttestor>| (attestor.clone(), Duration::MAX);
+        Attestors::new(named.iter().map(deadline).collect())
+    };
+    let both = attestors(&[one.clone(), other.clone()]);
+    let peer = Peer::this_process();
+    let asked = async |attestors: &Attestors, peer: &Peer| {
+        attestors.attest(peer).await.unwrap();
+        [&one, &other].map(|sure| sure.asked.swap(0, Ordering::SeqCst))
+    };
+    assert_eq!(asked(&both, &peer).await, [1, 1]);
+    assert_eq!(asked(&both, &peer).await, [0, 0]);
+    // One that might is enough to ask them all.
+    other.would_find_other.store(true, Ordering::SeqCst);
+    assert_eq!(asked(&both, &peer).await, [1, 1]);
+    other.would_find_other.store(false, Ordering::SeqCst);
+    assert_eq!(asked(&both, &peer).await, [0, 0]);
+    // Of another connection, or by other attestors, nothing is known.
+    assert_eq!(asked(&both, &Peer::this_process()).await, [1, 1]);
+    let alone: Arc<dyn WorkloadAttestor> = one.clone();
+    assert_eq!(asked(&attestors(&[alone]), &peer).await, [1, 0]);
+    let unsure: Arc<dyn WorkloadAttestor> = Arc::new(Fake("a"));
+    let mixed = attestors(&[one.clone(), unsure]);
+    assert_eq!(asked(&mixed, &peer).await, [1, 0]);
+    assert_eq!(asked(&mixed, &peer).await, [1, 0]);
 }
 
 #[tokio::test]

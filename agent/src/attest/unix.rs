@@ -23,6 +23,7 @@
 //! `path` is only as strong as the right to write to that place, and neither tells programs of one
 //! user apart if that user sets out to deceive: combine them with `uid` or a group.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +31,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use steeple::clock::Clock;
 use steeple::selector::Selector;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{AttestError, Findings, WorkloadAttestor};
+use super::{AttestError, Findings, Grounds, WorkloadAttestor};
 use crate::peer::image::Executable;
 use crate::peer::proc::Namespace;
 use crate::peer::{Peer, PeerError, stat};
@@ -108,16 +110,50 @@ impl WorkloadAttestor for Unix {
     }
 
     async fn attest(&self, peer: &Peer) -> Result<Findings, AttestError> {
-        let content = peer.process().read(c"status")?;
-        let status = stat::status(&content).ok_or(PeerError::Malformed("status"))?;
+        let credentials = peer.process().status(|status| stat::credentials(status).map(Box::from));
+        let credentials: Box<[u8]> = credentials?.ok_or(PeerError::Malformed("status"))?;
+        let status = stat::status(&credentials).ok_or(PeerError::Malformed("status"))?;
         if (status.uid, status.gid) != (peer.uid(), peer.gid()) {
             return Err(PeerError::CredentialsChanged.into());
         }
         let mut found = Findings::default();
-        self.who(&status, &mut found).await;
-        self.what(peer, &mut found).await?;
+        let until = self.who(&status, &mut found).await;
+        let program = self.program(peer)?;
+        let settled = self.what(peer, &program, &mut found).await;
+        found.grounds = until
+            .filter(|_| settled)
+            .map(|until| Grounds::Unix(Facts { credentials, program, until }));
         Ok(found)
     }
+
+    fn still_finds(&self, peer: &Peer, grounds: &Grounds) -> bool {
+        let Grounds::Unix(facts) = grounds else {
+            return false;
+        };
+        let same = |status: &[u8]| stat::credentials(status) == Some(&*facts.credentials);
+        Instant::now() < facts.until
+            && peer.process().status(same) == Ok(true)
+            && self.is_still(&facts.program, peer)
+    }
+}
+
+/// What was read of a process, and all that an answer rests on.
+#[derive(Debug)]
+pub struct Facts {
+    /// The lines of its `status`.
+    credentials: Box<[u8]>,
+    program: Program,
+    /// How long the names of its user and groups are good for.
+    until: Instant,
+}
+
+/// The executable of a process, as it is now.
+#[derive(Debug)]
+enum Program {
+    /// It is not for this agent to know, or to ask.
+    Unknown,
+    /// This file, at this path if the configuration asks for it.
+    File(Executable, Option<OsString>),
 }
 
 impl Unix {
@@ -132,7 +168,8 @@ impl Unix {
         }
     }
 
-    async fn who(&self, status: &stat::Status, found: &mut Findings) {
+    /// Says until when that is so; `None` if not all of it could be found out.
+    async fn who(&self, status: &stat::Status, found: &mut Findings) -> Option<Instant> {
         let named = status.groups.get(..MAX_NAMED_GROUPS).unwrap_or(&status.groups);
         let names = self.names.of(status.uid, status.gid, named).await;
         if names.is_incomplete() {
@@ -147,32 +184,55 @@ impl Unix {
             let name = names.group(*gid).into_iter();
             name.for_each(|name| push(found, "supplementary_group", name));
         }
+        names.good_until()
     }
 
-    async fn what(&self, peer: &Peer, found: &mut Findings) -> Result<(), AttestError> {
+    fn program(&self, peer: &Peer) -> Result<Program, PeerError> {
         if !self.path && self.digests.is_none() {
-            return Ok(());
+            return Ok(Program::Unknown);
         }
-        let users = peer.process().namespace(Namespace::User);
-        if users.is_none() || users != Namespace::User.own() {
+        if !is_in_own_user_namespace(peer) {
             debug!(pid = peer.pid(), "no executable is read in another user namespace");
-            return Ok(());
+            return Ok(Program::Unknown);
         }
         let Some(executable) = peer.executable()? else {
             debug!(pid = peer.pid(), "the executable is not for this agent to read");
-            return Ok(());
+            return Ok(Program::Unknown);
         };
-        if self.path {
-            match executable.path()?.into_string() {
-                Ok(path) => push(found, "path", path),
-                Err(path) => debug!(pid = peer.pid(), ?path, "a path that is not UTF-8"),
+        let path = if self.path { Some(executable.path()?) } else { None };
+        Ok(Program::File(executable, path))
+    }
+
+    fn is_still(&self, program: &Program, peer: &Peer) -> bool {
+        match program {
+            Program::Unknown => matches!(self.program(peer), Ok(Program::Unknown)),
+            Program::File(executable, path) => {
+                is_in_own_user_namespace(peer) && peer.still_runs(executable, path.as_deref())
             }
         }
-        if let Some(digests) = &self.digests {
-            digest(digests, peer, executable, found).await;
-        }
-        Ok(())
     }
+
+    /// Says whether the same program will always be found to be the same.
+    async fn what(&self, peer: &Peer, program: &Program, found: &mut Findings) -> bool {
+        let Program::File(executable, path) = program else {
+            return true;
+        };
+        match path.as_ref().map(|path| (path, path.to_str())) {
+            Some((_, Some(path))) => push(found, "path", path),
+            Some((path, None)) => debug!(pid = peer.pid(), ?path, "a path that is not UTF-8"),
+            None => {}
+        }
+        let Some(digests) = &self.digests else {
+            return true;
+        };
+        digest(digests, peer, executable.clone(), found).await;
+        digests.remembers(&executable.stamp())
+    }
+}
+
+fn is_in_own_user_namespace(peer: &Peer) -> bool {
+    let users = peer.process().namespace(Namespace::User);
+    users.is_some() && users == Namespace::User.own()
 }
 
 async fn digest(digests: &Digests, peer: &Peer, executable: Executable, found: &mut Findings) {

@@ -1,11 +1,13 @@
 //! Which executable file a process runs: identified by the file, never by its name.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, OFlags, Statx, StatxFlags, fstatfs, readlinkat, statx};
 use rustix::io::Errno;
+use rustix::path::DecInt;
 
 use super::{PeerError, proc};
 
@@ -44,10 +46,10 @@ pub struct FileStamp {
 }
 
 /// A handle on the executable of a process, that goes on leading to that file when the process
-/// runs another. It holds no right to read.
-#[derive(Debug)]
+/// runs another. It holds no right to read. Clones share it.
+#[derive(Clone, Debug)]
 pub struct Executable {
-    handle: OwnedFd,
+    handle: Arc<OwnedFd>,
     stamp: FileStamp,
     unlinked: bool,
 }
@@ -101,19 +103,25 @@ impl Executable {
             Err(Errno::SRCH) => return Err(PeerError::Exited),
             Err(_) => return Ok(None),
         };
-        Ok(Self::of_handle(handle).ok())
+        Ok(Self::of_handle(Arc::new(handle)).ok())
     }
 
-    fn of_handle(handle: OwnedFd) -> Result<Self, Errno> {
+    fn of_handle(handle: Arc<OwnedFd>) -> Result<Self, Errno> {
         let stat = stat_file(handle.as_fd())?;
         Ok(Self { handle, stamp: FileStamp::of(&stat), unlinked: stat.stx_nlink == 0 })
+    }
+
+    /// Whether nothing about the file has changed since this was opened.
+    pub(super) fn is_unchanged(&self) -> bool {
+        stat_file(self.handle.as_fd()).is_ok_and(|stat| FileStamp::of(&stat) == self.stamp)
     }
 
     /// A file as if a process ran it, for tests of what is made of executables.
     #[cfg(test)]
     pub(crate) fn of_path(path: &std::path::Path) -> Self {
         use rustix::fs::{CWD, Mode, openat};
-        Self::of_handle(openat(CWD, path, OFlags::PATH, Mode::empty()).unwrap()).unwrap()
+        let handle = openat(CWD, path, OFlags::PATH, Mode::empty()).unwrap();
+        Self::of_handle(Arc::new(handle)).unwrap()
     }
 
     /// The file and its content.
@@ -125,12 +133,22 @@ impl Executable {
     /// Where the file is in the process's own view of the file system; the last name it had there
     /// if it has been removed since.
     pub fn path(&self) -> Result<OsString, PeerError> {
-        let path = readlinkat(proc::root()?, self.link(), Vec::new()).map_err(PeerError::Proc)?;
-        let mut path = path.into_bytes();
+        let path = readlinkat(proc::own_files()?, self.link().as_c_str(), Vec::new());
+        Ok(self.shown(path.map_err(PeerError::Proc)?.into_bytes()))
+    }
+
+    /// The path by which the process behind a handle on `/proc/PID` runs its executable, if that is
+    /// this one.
+    pub(super) fn path_of(&self, directory: BorrowedFd<'_>) -> Result<OsString, PeerError> {
+        let path = readlinkat(directory, c"exe", Vec::new()).map_err(PeerError::of_proc)?;
+        Ok(self.shown(path.into_bytes()))
+    }
+
+    fn shown(&self, mut path: Vec<u8>) -> OsString {
         if self.unlinked && path.ends_with(b" (deleted)") {
             path.truncate(path.len() - b" (deleted)".len());
         }
-        Ok(OsString::from_vec(path))
+        OsString::from_vec(path)
     }
 
     /// Opens the file for reading; `None` if a server in user space answers for its content, which
@@ -142,13 +160,14 @@ impl Executable {
         }
         let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mode = rustix::fs::Mode::empty();
-        rustix::fs::openat(proc::root()?, self.link(), flags, mode)
+        rustix::fs::openat(proc::own_files()?, self.link().as_c_str(), flags, mode)
             .map(Some)
             .map_err(PeerError::Proc)
     }
 
-    fn link(&self) -> String {
-        format!("self/fd/{}", self.handle.as_raw_fd())
+    /// What it is called in this process's table of files.
+    fn link(&self) -> DecInt {
+        DecInt::from_fd(&*self.handle)
     }
 }
 

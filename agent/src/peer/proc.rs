@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstatfs, openat, readlinkat, statx};
+use rustix::fs::{Mode, OFlags, fstatfs, openat, readlinkat, readlinkat_raw};
 use rustix::io::Errno;
 
 use super::PeerError;
@@ -31,12 +31,9 @@ pub enum Namespace {
     Cgroup,
 }
 
-/// One namespace of the running kernel.
+/// One namespace of the running kernel: its inode number, as all are in one file system.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct NamespaceId {
-    device: (u32, u32),
-    inode: u64,
-}
+pub struct NamespaceId(u64);
 
 impl NamespaceId {
     /// `PROC_CGROUP_INIT_INO`: the kernel gives the first cgroup namespace this number.
@@ -46,7 +43,7 @@ impl NamespaceId {
     /// root.
     #[must_use]
     pub fn is_initial_cgroup(self) -> bool {
-        self.inode == Self::INITIAL_CGROUP
+        self.0 == Self::INITIAL_CGROUP
     }
 }
 
@@ -77,10 +74,17 @@ impl Namespace {
 }
 
 /// The namespace that the process behind a `/proc/PID` handle is in; `None` if this agent may not
-/// know.
+/// know. To read the link costs the kernel less than to follow it.
 pub(super) fn namespace(directory: BorrowedFd<'_>, kind: Namespace) -> Option<NamespaceId> {
-    let stat = statx(directory, kind.link(), AtFlags::empty(), StatxFlags::INO).ok()?;
-    Some(NamespaceId { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino })
+    let mut room = [0; 64];
+    let length = readlinkat_raw(directory, kind.link(), &mut room[..]).ok()?;
+    namespace_of(room.get(..length)?)
+}
+
+/// `user:[4026531837]`
+fn namespace_of(link: &[u8]) -> Option<NamespaceId> {
+    let (_kind, inode) = std::str::from_utf8(link).ok()?.split_once(":[")?;
+    inode.strip_suffix(']')?.parse().ok().map(NamespaceId)
 }
 
 /// `/proc`, which must be a proc file system of the PID namespace this agent is in: the numbers
@@ -89,6 +93,17 @@ pub(super) fn root() -> Result<BorrowedFd<'static>, PeerError> {
     static ROOT: OnceLock<Result<OwnedFd, PeerError>> = OnceLock::new();
     match ROOT.get_or_init(open_root) {
         Ok(root) => Ok(root.as_fd()),
+        Err(error) => Err(*error),
+    }
+}
+
+/// The files that this process has open, which all its threads share, each by its number.
+pub(super) fn own_files() -> Result<BorrowedFd<'static>, PeerError> {
+    static FILES: OnceLock<Result<OwnedFd, PeerError>> = OnceLock::new();
+    let open_files =
+        || open(root()?, c"self/fd", OFlags::RDONLY | OFlags::DIRECTORY).map_err(PeerError::Proc);
+    match FILES.get_or_init(open_files) {
+        Ok(files) => Ok(files.as_fd()),
         Err(error) => Err(*error),
     }
 }
@@ -129,6 +144,24 @@ pub(super) fn read(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Pe
             Ok(0) => return Ok(content),
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(PeerError::of_proc(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_told_by_the_inode_that_its_link_leads_to() {
+        let own = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).unwrap().ino();
+        assert_eq!(Namespace::User.own(), Some(NamespaceId(own("user"))));
+        assert_eq!(Namespace::Mount.own(), Some(NamespaceId(own("mnt"))));
+        assert_eq!(Namespace::Cgroup.own(), Some(NamespaceId(own("cgroup"))));
+        for link in ["", "user", "user:[", "user:[]", "user:[x]", "user:[1", "/proc/1/ns/user"] {
+            assert_eq!(namespace_of(link.as_bytes()), None, "{link}");
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdRegisterError};
 use tokio::sync::OnceCell;
 
+use super::kept::Kept;
 use super::proc::{self, Namespace, NamespaceId};
 use super::{PeerError, stat};
 
@@ -36,6 +37,8 @@ pub struct Process(Arc<Pinned>);
 struct Pinned {
     id: ProcessId,
     life: Life,
+    status: Kept,
+    cgroup: Kept,
     directory: OwnedFd,
 }
 
@@ -109,7 +112,9 @@ impl Process {
         }
         let id = ProcessId { pid, start_time, serial: serial(pidfd.as_fd()) };
         let watched = Watched { watch: OnceCell::new(), pidfd: Arc::new(pidfd) };
-        Ok(Self(Arc::new(Pinned { id, life: Life(Arc::new(watched)), directory })))
+        let life = Life(Arc::new(watched));
+        let (status, cgroup) = (Kept::new(c"status"), Kept::new(c"cgroup"));
+        Ok(Self(Arc::new(Pinned { id, life, status, cgroup, directory })))
     }
 
     /// Which process this is.
@@ -135,7 +140,17 @@ impl Process {
         self.0.life.exited().await;
     }
 
-    /// The whole of a file of `/proc/PID`, such as `status`.
+    /// Shows `to` what `/proc/PID/status` says now.
+    pub fn status<T>(&self, to: impl FnOnce(&[u8]) -> T) -> Result<T, PeerError> {
+        self.0.status.read(self.directory(), to)
+    }
+
+    /// Shows `to` what `/proc/PID/cgroup` says now.
+    pub fn cgroup<T>(&self, to: impl FnOnce(&[u8]) -> T) -> Result<T, PeerError> {
+        self.0.cgroup.read(self.directory(), to)
+    }
+
+    /// The whole of a file of `/proc/PID`, such as `mountinfo`.
     pub fn read(&self, name: &CStr) -> Result<Vec<u8>, PeerError> {
         proc::read(self.directory(), name)
     }
@@ -270,10 +285,13 @@ mod tests {
         let process = Process::open(child.id()).unwrap();
         assert!(process.is_alive());
         assert!(process.read(c"stat").is_ok());
+        // Kept open, which makes no difference.
+        (0..3).for_each(|_| assert!(process.cgroup(<[u8]>::len).is_ok()));
         drop(child.stdin.take());
         child.wait().unwrap();
         assert!(!process.is_alive());
         assert_eq!(process.read(c"stat"), Err(PeerError::Exited));
+        assert_eq!(process.cgroup(<[u8]>::len), Err(PeerError::Exited));
         assert_eq!(Process::open(child.id()).unwrap_err(), PeerError::Exited);
     }
 

@@ -37,6 +37,24 @@ pub fn status(status: &[u8]) -> Option<Status> {
     Some(Status { uid: uid?, gid: gid?, groups: groups? })
 }
 
+/// The lines of a `/proc/PID/status` that [`status`] reads; `None` if they are not all there. Two
+/// that are equal say the same.
+#[must_use]
+pub fn credentials(status: &[u8]) -> Option<&[u8]> {
+    let mut start = None;
+    let mut end = 0;
+    for line in status.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b"Uid:") {
+            start = start.or(Some(end));
+        }
+        end += line.len();
+        if line.starts_with(b"Groups:") {
+            return status.get(start?..end);
+        }
+    }
+    None
+}
+
 fn numbers_of(text: &[u8]) -> Option<Vec<u32>> {
     let text = std::str::from_utf8(text).ok()?;
     text.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
@@ -63,6 +81,18 @@ mod tests {
         let expected =
             expected.map(|(uid, gid, groups)| Status { uid, gid, groups: groups.to_vec() });
         assert_eq!(status(text.as_bytes()), expected, "{text:?}");
+    }
+
+    #[test]
+    fn the_credentials_of_a_status_are_all_that_is_read_of_it() {
+        let lines = "Uid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nFDSize:\t64\nGroups:\t10 11 \n";
+        for text in [lines.to_owned(), format!("Name:\tUid:\n{lines}NStgid:\t1\nGroups:\t9\n")] {
+            assert_eq!(credentials(text.as_bytes()), Some(lines.as_bytes()), "{text}");
+            assert_eq!(status(text.as_bytes()), status(lines.as_bytes()));
+        }
+        for text in ["", "Groups:\t\n", "Uid:\t1\nGid:\t1\n", "Gid:\t1\nGroups:\t\nUid:\t1\n"] {
+            assert_eq!(credentials(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

@@ -15,15 +15,15 @@ use steeple_agent::peer::PeerError;
 use crate::peers::NOBODY;
 use crate::puppet::{Puppet, Stage, attest, block_on, docker, is_root, selectors};
 
-const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+pub(crate) const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
 /// A cgroup of the test's own, removed with all below it when dropped.
 pub(crate) struct Cgroup(PathBuf);
 
 /// An engine that has these containers, each with the number of its first process.
-struct Engine {
-    socket: PathBuf,
+pub(crate) struct Engine {
+    pub(crate) socket: PathBuf,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn clean_up(name: &str) {
 }
 
 impl Engine {
-    fn new(stage: &Stage, containers: &[(&str, u32)]) -> Self {
+    pub(crate) fn new(stage: &Stage, containers: &[(&str, u32)]) -> Self {
         let socket = stage.path("engine");
         let listener = UnixListener::bind(&socket).unwrap();
         let containers: BTreeMap<_, _> =

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use steeple_agent::attest::AttestorConfig;
 use steeple_agent::attest::instance::InstanceId;
+use steeple_agent::peer::proc::Namespace;
 use steeple_agent::peer::process::Process;
 use steeple_agent::peer::{Peer, PeerError};
 
@@ -213,7 +214,11 @@ pub(crate) fn inside(_: &str) -> Result<String, Box<dyn Error>> {
     let mut first = stage.puppet();
     let pid = first.pid();
     let peer = Peer::of(&stage.connection(&mut first))?;
-    let instance = attest(&AttestorConfig::standard(), &peer);
+    // Several requests, so that all is kept open that ever is.
+    let mut instance = attest(&AttestorConfig::standard(), &peer);
+    for _ in 0..3 {
+        instance = attest(&AttestorConfig::standard(), &peer);
+    }
     first.does("connect");
     first.exits();
     let second = with_number(&stage, pid)?;
@@ -229,7 +234,11 @@ pub(crate) fn inside(_: &str) -> Result<String, Box<dyn Error>> {
     for file in [c"stat", c"status", c"cgroup", c"mountinfo"] {
         assert_eq!(peer.process().read(file), Err(PeerError::Exited));
     }
-    assert!(peer.executable().is_err());
+    for _ in 0..3 {
+        assert_eq!(peer.process().status(<[u8]>::len), Err(PeerError::Exited));
+        assert_eq!(peer.process().cgroup(<[u8]>::len), Err(PeerError::Exited));
+    }
+    assert_eq!(peer.process().namespace(Namespace::User), None);
     // A connection that the first made, and that is accepted only now.
     assert_eq!(Peer::of(&stage.accept()).unwrap_err(), PeerError::Exited);
     Ok("as it should be".to_owned())

@@ -184,6 +184,11 @@ fn obey(order: &str, socket: &Path, held: &mut Vec<UnixStream>) -> String {
             let user = nix::unistd::Uid::from_raw(object.parse().unwrap());
             nix::unistd::setresuid(user, user, user).unwrap();
         }
+        "join" => {
+            let groups = object.split_whitespace().map(|gid| gid.parse().unwrap());
+            let groups: Vec<_> = groups.map(nix::unistd::Gid::from_raw).collect();
+            nix::unistd::setgroups(&groups).unwrap();
+        }
         "hand-over" => {
             let to = UnixStream::connect(object).unwrap();
             let descriptors = [held[0].as_fd()];

@@ -115,6 +115,12 @@ impl Digests {
         }
     }
 
+    /// Whether it is known for good what the digest of this content is.
+    #[must_use]
+    pub fn remembers(&self, stamp: &FileStamp) -> bool {
+        matches!(lock(&self.slots).get(stamp), Some(Slot::Known(_)))
+    }
+
     async fn begin(&self, user: u32, executable: Executable) -> Result<Digest, DigestError> {
         let turn = self.turns.take(user).await;
         let Ok(permit) = self.hashings.clone().acquire_owned().await else {

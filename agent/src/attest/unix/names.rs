@@ -47,9 +47,11 @@ pub struct Names {
 }
 
 /// The names of some users and groups.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Named {
     names: Vec<(Id, Name)>,
+    /// How long all of them are good for.
+    until: Instant,
     incomplete: bool,
 }
 
@@ -70,6 +72,12 @@ impl Named {
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
         self.incomplete
+    }
+
+    /// How long these names are good for; `None` if some are missing.
+    #[must_use]
+    pub fn good_until(&self) -> Option<Instant> {
+        (!self.incomplete).then_some(self.until)
     }
 
     fn name(&self, id: Id) -> Option<&str> {
@@ -103,12 +111,16 @@ impl Names {
 
     /// What is remembered, and what is not.
     fn known(&self, ids: impl Iterator<Item = Id>) -> (Named, Vec<Id>) {
-        let (mut named, mut missing) = (Named::default(), Vec::new());
         let now = Instant::now();
+        let mut named = Named { names: Vec::new(), until: now + FRESH, incomplete: false };
+        let mut missing = Vec::new();
         let known = lock(&self.known);
         for id in ids {
             match known.get(&id) {
-                Some((name, until)) if now < *until => named.names.push((id, name.clone())),
+                Some((name, until)) if now < *until => {
+                    named.names.push((id, name.clone()));
+                    named.until = named.until.min(*until);
+                }
                 Some(_) | None => missing.push(id),
             }
         }
@@ -186,6 +198,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn names_are_good_until_the_first_of_them_is_looked_up_again() {
+        let names = Names::new(|_| Some("x".to_owned()));
+        let until = names.of(1, 1, &[]).await.good_until();
+        assert_eq!(until, Some(Instant::now() + FRESH));
+        tokio::time::advance(FRESH / 3).await;
+        assert_eq!(names.of(2, 2, &[]).await.good_until(), Some(Instant::now() + FRESH));
+        assert_eq!(names.of(2, 2, &[1]).await.good_until(), until);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_lookup_that_hangs_costs_the_names_and_nothing_else() {
         static RELEASED: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
         let names = Names::new(|_| {
@@ -196,6 +218,7 @@ mod tests {
         for uid in 0..6 {
             let (named, ()) = tokio::join!(names.of(uid, 6, &[]), tokio::time::advance(PATIENCE));
             assert!(named.is_incomplete());
+            assert_eq!(named.good_until(), None);
             assert_eq!(named.user(uid), None);
         }
         *lock(&RELEASED.0) = true;
