@@ -21,6 +21,8 @@ mod agent;
 mod apply;
 #[path = "e2e/containers.rs"]
 mod containers;
+#[path = "e2e/credentials.rs"]
+mod credentials;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/harness.rs"]
@@ -33,6 +35,8 @@ mod key_store;
 mod nested;
 #[path = "e2e/rotation.rs"]
 mod rotation;
+#[path = "e2e/scale.rs"]
+mod scale;
 #[path = "e2e/scenarios.rs"]
 mod scenarios;
 #[path = "e2e/spire_server_cli.rs"]

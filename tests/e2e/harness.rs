@@ -264,7 +264,7 @@ pub(crate) fn port(server: &Process) -> u16 {
     address.rsplit_once(':').unwrap().1.parse().unwrap()
 }
 
-fn admin_socket(dir: &Dir) -> PathBuf {
+pub(crate) fn admin_socket(dir: &Dir) -> PathBuf {
     dir.path("server/admin/api.sock")
 }
 
