@@ -24,6 +24,7 @@ use super::node_api::{AttestError, ChallengeError, NodeApi as _, Opening, Respon
 use super::*;
 
 mod attestation;
+mod bundles;
 mod entries;
 mod svids;
 

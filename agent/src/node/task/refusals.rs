@@ -10,7 +10,7 @@ use super::Node;
 use crate::node::NodeError;
 use crate::node::attestation::AttestFailure;
 use crate::node::plan::{self, Standing, Verdict};
-use crate::server_api::Denial;
+use crate::server_api::{Denial, ServerError};
 
 /// What helps where it is not the server of this node that answers.
 const TRUST_ADVICE: &str = "server, trust_domain and trust_bundle (or its fingerprint) must be \
@@ -56,7 +56,8 @@ impl Node {
             return self.attest().await;
         }
         match self.deps.contact.agent().post_status(env!("CARGO_PKG_VERSION")).await {
-            Ok(()) => {
+            // A server of SPIRE's that does not have the call yet has looked at the caller first.
+            Ok(()) | Err(ServerError::Unsupported(_)) => {
                 info!("the server takes this node for an agent again");
                 self.standing = Standing::Attested;
                 self.reset();
