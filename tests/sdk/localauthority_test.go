@@ -49,6 +49,9 @@ func TestAnX509AuthorityIsReplacedAndRevoked(t *testing.T) {
 
 	prepared := must[*authorityv1.PrepareX509AuthorityResponse](t)(client.PrepareX509Authority(within(t), &authorityv1.PrepareX509AuthorityRequest{})).PreparedAuthority
 	second := prepared.AuthorityId
+	// Asked for once more, it is the same one.
+	same(t, must[*authorityv1.PrepareX509AuthorityResponse](t)(
+		client.PrepareX509Authority(within(t), &authorityv1.PrepareX509AuthorityRequest{})).PreparedAuthority, prepared)
 	same(t, state().Prepared, prepared)
 	same(t, state().Active, before.Active)
 	// Whoever verifies knows it before it signs.
@@ -121,6 +124,9 @@ func TestAJWTAuthorityIsReplacedAndRevoked(t *testing.T) {
 
 	prepared := must[*authorityv1.PrepareJWTAuthorityResponse](t)(client.PrepareJWTAuthority(within(t), &authorityv1.PrepareJWTAuthorityRequest{})).PreparedAuthority
 	second := prepared.AuthorityId
+	// Asked for once more, it is the same one.
+	same(t, must[*authorityv1.PrepareJWTAuthorityResponse](t)(
+		client.PrepareJWTAuthority(within(t), &authorityv1.PrepareJWTAuthorityRequest{})).PreparedAuthority, prepared)
 	same(t, state().Prepared, prepared)
 	equal(t, "keys", len(tainted()), 2)
 	activated := must[*authorityv1.ActivateJWTAuthorityResponse](t)(
