@@ -114,7 +114,7 @@ fn names(text: &str, scenario: &str) -> bool {
         let after = text[start + scenario.len()..].chars().next();
         !text[..start].ends_with(in_name) && !after.is_some_and(in_name)
     });
-    is_there && text.to_lowercase().contains("scenario")
+    is_there && (text.contains("SPIRE") || text.to_lowercase().contains("scenario"))
 }
 
 /// The text of a test, with the comments above it.

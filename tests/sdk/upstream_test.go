@@ -5,11 +5,15 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +44,66 @@ func upstream(t *testing.T, dir string) string {
 	return hex.EncodeToString(must[*x509.Certificate](t)(x509.ParseCertificate(der)).SubjectKeyId)
 }
 
-// SPIRE's scenario `force-rotation-upstream-authority`, as far as the server goes.
+// told is what a workload is told at one moment.
+type told struct {
+	SVIDs []struct {
+		SVID   []byte `json:"x509_svid"`
+		Bundle []byte `json:"bundle"`
+	} `json:"svids"`
+}
+
+// roots are the authorities in the bundle that came along, and whether the chain leads to this one.
+func (m told) roots(t *testing.T, to string) (all []string, leads bool) {
+	t.Helper()
+	chain := must[[]*x509.Certificate](t)(x509.ParseCertificates(m.SVIDs[0].SVID))
+	for _, root := range must[[]*x509.Certificate](t)(x509.ParseCertificates(m.SVIDs[0].Bundle)) {
+		all = append(all, hex.EncodeToString(root.SubjectKeyId))
+	}
+	return all, hex.EncodeToString(chain[len(chain)-1].AuthorityKeyId) == to
+}
+
+// watch follows what one process of this agent is told, until the test ends.
+func watch(t *testing.T, agent *steeple.Agent) <-chan told {
+	t.Helper()
+	command := exec.Command(steeple.Binary("steeple-agent"), "api", "watch", "--output", "json")
+	command.Env = append(os.Environ(), "SPIFFE_ENDPOINT_SOCKET=unix://"+agent.Path("run/api.sock"))
+	output := must[io.ReadCloser](t)(command.StdoutPipe())
+	steeple.Must(t, command.Start())
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	messages := make(chan told, 100)
+	go func() {
+		for decoder := json.NewDecoder(output); ; {
+			var message told
+			if decoder.Decode(&message) != nil {
+				return
+			}
+			if len(message.SVIDs) > 0 {
+				messages <- message
+			}
+		}
+	}()
+	return messages
+}
+
+// until waits for a message that is as it should be.
+func until(t *testing.T, messages <-chan told, what string, is func(told) bool) {
+	t.Helper()
+	for late := time.After(steeple.Patience); ; {
+		select {
+		case message := <-messages:
+			if is(message) {
+				return
+			}
+		case <-late:
+			t.Fatal("the workload was never told: ", what)
+		}
+	}
+}
+
+// SPIRE's scenario `force-rotation-upstream-authority`: server, agent and workload.
 func TestAnUpstreamAuthorityIsReplacedAndRevoked(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -54,6 +117,13 @@ func TestAnUpstreamAuthorityIsReplacedAndRevoked(t *testing.T) {
 	old := state.Active.AuthorityId
 	_, there := x509Authorities(t, server)[first]
 	equal(t, "the root is in the bundle", there, true)
+	agent := server.Join()
+	web := entry("/web", fmt.Sprintf("uid:%d", os.Getuid()))
+	web.ParentId = agent.ID
+	create(t, server, web)
+	fetched(t, agent, "/web")
+	workload := watch(t, agent)
+	until(t, workload, "the first root", func(m told) bool { _, leads := m.roots(t, first); return leads })
 	taint := func(id string) (*authorityv1.TaintX509UpstreamAuthorityResponse, error) {
 		return client.TaintX509UpstreamAuthority(within(t), &authorityv1.TaintX509UpstreamAuthorityRequest{SubjectKeyId: id})
 	}
@@ -79,9 +149,14 @@ func TestAnUpstreamAuthorityIsReplacedAndRevoked(t *testing.T) {
 	equal(t, "tainted", must[*authorityv1.TaintX509UpstreamAuthorityResponse](t)(taint(strings.ToUpper(first))).UpstreamAuthoritySubjectKeyId, first)
 	equal(t, "first is tainted", x509Authorities(t, server)[first], true)
 	equal(t, "second is tainted", x509Authorities(t, server)[second], false)
+	until(t, workload, "the second root", func(m told) bool { _, leads := m.roots(t, second); return leads })
 	equal(t, "revoked", must[*authorityv1.RevokeX509UpstreamAuthorityResponse](t)(revoke(first)).UpstreamAuthoritySubjectKeyId, first)
 	left := x509Authorities(t, server)
 	equal(t, "left", len(left), 1)
 	_, there = left[second]
 	equal(t, "the new root is left", there, true)
+	until(t, workload, "the second root alone", func(m told) bool {
+		roots, leads := m.roots(t, second)
+		return leads && slices.Equal(roots, []string{second})
+	})
 }
