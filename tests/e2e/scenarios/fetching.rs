@@ -110,14 +110,11 @@ fn where_tokens_are_disabled_everybody_is_told_so() {
         assert!(said.contains("JWT functionality is disabled"), "{arguments:?}: {said}");
     };
     refused(&["jwt", "mint", "--spiffe-id", "spiffe://example.org/x", "--audience", "a"]);
-    let said = eventually("the agent has heard of the server that is there now", || {
+    eventually("the agent has heard of the server that is there now", || {
         let output = member.workload(&["api", "fetch", "jwt", "--audience", "a"]);
-        Some(stderr(&output)).filter(|said| said.contains("JWT functionality is disabled"))
+        stderr(&output).contains("JWT functionality is disabled").then_some(())
     });
-    assert!(!said.contains("Unavailable"), "{said}");
     // Certificates are made as before.
-    let bundle: Value = fleet.admin_json(&["bundle", "show"]);
-    assert!(bundle["jwt_authorities"].as_array().is_none_or(Vec::is_empty), "{bundle}");
     member.wait_for_ids(&["/workload"]);
     refused(&["localauthority", "jwt", "show"]);
     refused(&["localauthority", "jwt", "prepare"]);
