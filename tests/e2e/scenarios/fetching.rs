@@ -1,6 +1,6 @@
 //! Processes with many identities each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -31,7 +31,7 @@ fn two_users() -> (Fleet, Member, PathBuf) {
 }
 
 /// How many of its own a user is given by this command; nothing of the other's may be among them.
-fn given(member: &Member, program: &PathBuf, uid: u32, arguments: &[&str]) -> usize {
+fn given(member: &Member, program: &Path, uid: u32, arguments: &[&str]) -> usize {
     let output = member.workload_of(uid, program, arguments);
     let text = stdout(&output);
     for other in USERS.iter().filter(|other| **other != uid) {

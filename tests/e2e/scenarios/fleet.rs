@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use rcgen::string::Ia5String;
@@ -164,7 +164,7 @@ impl Member {
     }
 
     /// The same as another user, by a copy of the program that it may read.
-    pub(super) fn workload_of(&self, uid: u32, program: &PathBuf, arguments: &[&str]) -> Output {
+    pub(super) fn workload_of(&self, uid: u32, program: &Path, arguments: &[&str]) -> Output {
         let mut command = command(program);
         command.args(arguments).env("SPIFFE_ENDPOINT_SOCKET", self.endpoint());
         command.uid(uid).gid(uid).output().unwrap()
@@ -204,6 +204,6 @@ impl Member {
     }
 }
 
-fn launch(home: &std::path::Path) -> Process {
+fn launch(home: &Path) -> Process {
     Process::start(command(&bin::agent()).arg("run").arg("--config").arg(home.join("agent.toml")))
 }
