@@ -212,7 +212,7 @@ func TestAnAgentsLife(t *testing.T) {
 
 func TestAnAgentThatExpiredIsToldSo(t *testing.T) {
 	t.Parallel()
-	server := steeple.Serve(t, heard, `agent_ttl = "3s"`)
+	server := steeple.Serve(t, heard, `agent_ttl = "5s"`)
 	agent := joined(t, server)
 	self := agentv1.NewAgentClient(server.Connect(agent.Identity))
 	must[*agentv1.PostStatusResponse](t)(self.PostStatus(within(t), &agentv1.PostStatusRequest{AgentVersion: "1"}))
