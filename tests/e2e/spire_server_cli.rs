@@ -1,6 +1,11 @@
 //! SPIRE's scenario `spire-server-cli`: its steps, in its own spelling of every command and flag,
 //! through a link called `spire-server`.
 
+#[path = "spire_server_cli/federation.rs"]
+mod federation;
+#[path = "spire_server_cli/shapes.rs"]
+mod shapes;
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use steeple::config::ConfigError;
 
 use self::hcl::Item;
 use self::translation::{Base, Remark, Translation, inside};
 use crate::cli::entry::file::read;
 use crate::cli::output::Output;
 use crate::cli::pretty;
-use crate::config::expand;
+use crate::config::{Config, expand};
 
 mod agent;
 mod hcl;
@@ -43,6 +44,8 @@ pub(in crate::cli) struct Import {
 struct Imported {
     toml: String,
     remarks: Vec<Remark>,
+    /// Why a server would refuse it. What an agent thinks of it is for the agent to say.
+    problem: Option<ConfigError>,
 }
 
 impl Import {
@@ -63,6 +66,9 @@ impl Import {
             let Remark { line, key, is_left_out, text } = remark;
             let what = if *is_left_out { "left out" } else { "note" };
             output.note(&pretty::plain(&format!("{name}:{line}: {key}: {what}: {text}")))?;
+        }
+        if let Some(problem) = imported.problem {
+            return Err(problem).context("what was made of it is not valid yet");
         }
         match imported.remarks.iter().filter(|remark| remark.is_left_out).count() {
             left_out if left_out > 0 && !self.allow_incomplete => bail!(
@@ -103,7 +109,10 @@ fn import(text: &str, base: &Base) -> anyhow::Result<Imported> {
         "# The configuration of steeple-{program} that does what one of SPIRE's did. The file\n\
          # {program}.toml among the examples explains each key, and those that are not here.\n\n"
     );
-    Ok(Imported { toml: head + &out.toml(), remarks: out.remarks() })
+    let toml = head + &out.toml();
+    let check = || Config::parse(&toml, Path::new("the result")).err();
+    let problem = if has("server") { check() } else { None };
+    Ok(Imported { toml, remarks: out.remarks(), problem })
 }
 
 /// What is beside `server` or `agent` and `plugins`.

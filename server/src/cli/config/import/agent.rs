@@ -25,7 +25,7 @@ const AGENT: &[Row] = &[
     ("socket_path", As("socket_path", Kind::Path)),
     ("admin_socket_path", As("admin_socket_path", Kind::Path)),
     ("trust_bundle_path", As("trust_bundle", Kind::Path)),
-    ("trust_bundle_url", As("trust_bundle", Kind::Text)),
+    ("trust_bundle_url", As("trust_bundle", Kind::Https)),
     ("trust_bundle_format", Moot("the form of a bundle is seen from what is in it")),
     (
         "trust_bundle_unix_socket",

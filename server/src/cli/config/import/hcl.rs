@@ -45,7 +45,7 @@ pub(super) enum HclError {
 
 /// Reads a file.
 pub(super) fn parse(text: &str) -> Result<Vec<Item>, HclError> {
-    let reader = Reader { text };
+    let reader = Reader { text, ends: text.match_indices('\n').map(|(at, _)| at).collect() };
     if text.trim_start().starts_with('{') {
         let json = parse_expr(text.trim_end()).map_err(|error| syntax(&error))?;
         let object = json.as_object().ok_or(HclError::Expression { line: 1 })?;
@@ -57,6 +57,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Item>, HclError> {
 
 struct Reader<'a> {
     text: &'a str,
+    /// Where its lines end.
+    ends: Vec<usize>,
 }
 
 impl Reader<'_> {
@@ -131,8 +133,8 @@ impl Reader<'_> {
     }
 
     fn line(&self, span: Option<Range<usize>>) -> usize {
-        let before = span.map_or(0, |span| span.start);
-        1 + self.text.bytes().take(before).filter(|byte| *byte == b'\n').count()
+        let start = span.map_or(0, |span| span.start);
+        1 + self.ends.partition_point(|end| *end < start)
     }
 }
 

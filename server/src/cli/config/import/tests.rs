@@ -305,6 +305,13 @@ fn a_relationship_is_left_out_with_the_command_that_makes_it() {
 }
 
 #[test]
+fn what_the_server_would_refuse_is_told() {
+    assert!(imported(&server("")).problem.is_none());
+    let problem = imported(&server("ca_ttl = \"1s\"")).problem.unwrap().to_string();
+    assert!(problem.contains("`ca_ttl` is 1s"), "{problem}");
+}
+
+#[test]
 fn what_is_no_configuration_of_spires_is_refused() {
     let check = |text: &str, expected: &str| {
         let error = format!("{:#}", import(text, &Base("/".into())).unwrap_err());

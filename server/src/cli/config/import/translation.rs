@@ -1,5 +1,6 @@
 //! A configuration in the making: what was carried over, and a remark on everything that was not.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub(super) enum Kind {
     Lower,
     /// A path. Not absolute, it is meant from where SPIRE was started.
     Path,
+    /// An address on the web.
+    Https,
     Duration,
     Integer,
     Bool,
@@ -107,10 +110,11 @@ impl Translation {
         base: &Base,
     ) -> Vec<Setting> {
         let mut settings: Vec<Setting> = Vec::new();
-        for (index, item) in items.iter().enumerate() {
+        let mut seen = HashSet::new();
+        for item in items {
             let key = format!("{path}.{}", item.key);
             let fate = rows.iter().find(|(name, _)| *name == item.key).map(|(_, fate)| *fate);
-            let is_again = items.iter().take(index).any(|other| other.key == item.key);
+            let is_again = !seen.insert(&item.key);
             match fate {
                 Some(Fate::Elsewhere) => {}
                 Some(Fate::As(..)) if is_again => {
@@ -169,6 +173,7 @@ impl Base {
             (Kind::Text, Value::Text(_) | Value::Number(_)) => Ok(quoted(&plain)),
             (Kind::Lower, Value::Text(_)) => Ok(quoted(&plain.to_ascii_lowercase())),
             (Kind::Path, Value::Text(path)) => Ok(quoted(&self.absolute(path))),
+            (Kind::Https, Value::Text(url)) if url.starts_with("https://") => Ok(quoted(url)),
             (Kind::Duration, Value::Text(text)) => match duration(text) {
                 Some(duration) => Ok(quoted(&humantime::format_duration(duration).to_string())),
                 None => wrong("a duration such as 1h30m"),
@@ -188,6 +193,7 @@ impl Base {
             }
             (Kind::Texts, Value::Text(_)) => Ok(format!("[{}]", quoted(&plain))),
             (Kind::Text | Kind::Lower | Kind::Path, _) => wrong("a text"),
+            (Kind::Https, _) => wrong("an https URL"),
             (Kind::Duration, _) => wrong("a duration such as 1h30m"),
             (Kind::Integer, _) => wrong("a whole number"),
             (Kind::Bool, _) => wrong("true or false"),
@@ -315,6 +321,8 @@ mod tests {
         check(Value::List(vec![text("a"), text("b")]), Kind::Texts, Ok(r#"["a", "b"]"#));
         check(Value::Number("1.5".into()), Kind::Integer, Err("it is 1.5, and not a whole number"));
         check(text("x"), Kind::Bool, Err("it is \"x\", and not true or false"));
+        check(text("https://x/b"), Kind::Https, Ok("\"https://x/b\""));
+        check(text("http://x/b"), Kind::Https, Err("it is \"http://x/b\", and not an https URL"));
         check(Value::Bool(true), Kind::Duration, Err("not a duration"));
         check(Value::Block(vec![]), Kind::Path, Err("it is a block, and not a text"));
         check(text("${X}"), Kind::Text, Err("import with --expand-env"));

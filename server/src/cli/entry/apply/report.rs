@@ -1,5 +1,7 @@
 //! What `entry apply` has to do and what came of it, for people and for programs.
 
+use std::collections::HashMap;
+
 use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
 use steeple_proto::spire::api::server::entry::v1 as pb;
@@ -68,20 +70,22 @@ impl Report {
         results: Vec<(types::Entry, Outcome)>,
         stopped: Option<anyhow::Error>,
     ) {
-        for (sent, result) in results {
-            let mut items = self.updates.iter_mut();
-            if let Some(item) = items.find(|item| item.what.wanted.id == sent.id) {
-                item.status = Some(result.status.unwrap_or_default());
+        let mut statuses: HashMap<_, _> =
+            results.into_iter().map(|(sent, result)| (sent.id, result.status)).collect();
+        for item in &mut self.updates {
+            if let Some(status) = statuses.remove(&item.what.wanted.id) {
+                item.status = Some(status.unwrap_or_default());
             }
         }
         self.stopped = stopped;
     }
 
     pub(super) fn deleted(&mut self, done: Done<pb::batch_delete_entry_response::Result>) {
-        for result in done.results {
-            let mut items = self.deletes.iter_mut();
-            if let Some(item) = items.find(|item| item.what.entry.id == result.id) {
-                item.status = Some(result.status.unwrap_or_default());
+        let mut statuses: HashMap<_, _> =
+            done.results.into_iter().map(|result| (result.id, result.status)).collect();
+        for item in &mut self.deletes {
+            if let Some(status) = statuses.remove(&item.what.entry.id) {
+                item.status = Some(status.unwrap_or_default());
             }
         }
         self.stopped = done.stopped;
@@ -121,7 +125,7 @@ impl Report {
                 )
             );
         }
-        let failed = self.count(|status| status.is_some_and(|status| status.code != 0));
+        let failed = self.failed();
         let failure = || anyhow!("failed for {}", pretty::count(failed, "entry", "entries"));
         match (self.stopped, failed) {
             (None, 0) => Ok(()),
@@ -170,24 +174,15 @@ impl Report {
     }
 
     fn summary(&self, dry_run: bool) -> String {
-        let counts = |one: fn(Option<&types::Status>) -> bool| {
-            let count = |statuses: &mut dyn Iterator<Item = Option<&types::Status>>| {
-                statuses.filter(|status| one(*status)).count()
-            };
-            (
-                count(&mut self.creates.iter().map(|item| item.status.as_ref())),
-                count(&mut self.updates.iter().map(|item| item.status.as_ref())),
-                count(&mut self.deletes.iter().map(|item| item.status.as_ref())),
-            )
-        };
+        let (creates, updates, deletes) = (&self.creates, &self.updates, &self.deletes);
         let unchanged = self.unchanged;
         if dry_run {
-            let (create, update, delete) = counts(|_| true);
+            let (create, update, delete) = (creates.len(), updates.len(), deletes.len());
             return format!(
                 "{create} to create, {update} to update, {delete} to delete, {unchanged} unchanged"
             );
         }
-        let (created, updated, deleted) = counts(batch::is_ok);
+        let (created, updated, deleted) = (done(creates), done(updates), done(deletes));
         format!("{created} created, {updated} updated, {deleted} deleted, {unchanged} unchanged")
     }
 
@@ -226,11 +221,13 @@ impl Report {
         })
     }
 
-    fn count(&self, which: impl Fn(Option<&types::Status>) -> bool) -> usize {
-        let creates = self.creates.iter().map(|item| item.status.as_ref());
-        let updates = self.updates.iter().map(|item| item.status.as_ref());
-        let deletes = self.deletes.iter().map(|item| item.status.as_ref());
-        creates.chain(updates).chain(deletes).filter(|status| which(*status)).count()
+    /// How many the server refused.
+    fn failed(&self) -> usize {
+        let creates = self.creates.iter().map(|item| &item.status);
+        let updates = self.updates.iter().map(|item| &item.status);
+        let deletes = self.deletes.iter().map(|item| &item.status);
+        let statuses = creates.chain(updates).chain(deletes).flatten();
+        statuses.filter(|status| status.code != 0).count()
     }
 }
 
@@ -285,6 +282,11 @@ fn print(
 
 fn items<T>(all: Vec<T>) -> Vec<Item<T>> {
     all.into_iter().map(|what| Item { what, status: None }).collect()
+}
+
+/// How many of them are done.
+fn done<T>(items: &[Item<T>]) -> usize {
+    items.iter().filter(|item| item.is_done()).count()
 }
 
 /// Which entry it is.
