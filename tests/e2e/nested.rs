@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use steeple::id::TrustDomain;
-use steeple::x509::verify::{AnchorSet, Anchors, Role, verify_peer};
+use steeple::x509::verify::{AnchorSet, Anchors, PeerError, Role, verify_peer};
 use steeple::x509::{Certificate, pem, split_certificates};
 use steeple_proto::workload::{JwtsvidRequest, ValidateJwtsvidRequest, X509svid};
 
 use crate::harness::process::command;
 use crate::harness::workload::{self, connect, first_answer};
 use crate::harness::{Deployment, Dir, Settings, bin, eventually, launch_server, stderr, stdout};
+
+#[path = "nested/force_rotation.rs"]
+mod force_rotation;
 
 /// The tiers below the root rotate while a test looks at them.
 const BELOW: &str = "ca_ttl = \"60s\"\ndefault_x509_svid_ttl = \"15s\"\n\
@@ -32,9 +35,9 @@ fn this_process() -> String {
 }
 
 /// The settings of a server below that of `above`, which it is not yet allowed to be.
-fn below(above: &Deployment) -> &'static str {
+fn below_with(above: &Deployment, lines: &str) -> &'static str {
     let upstream = format!(
-        "{BELOW}upstream_authority = {{ type = \"spire\", server_address = \"127.0.0.1\", \
+        "{lines}upstream_authority = {{ type = \"spire\", server_address = \"127.0.0.1\", \
          server_port = {}, workload_api_socket = \"{}\" }}\n",
         above.port(),
         above.socket().display()
@@ -42,10 +45,14 @@ fn below(above: &Deployment) -> &'static str {
     Box::leak(upstream.into_boxed_str())
 }
 
+/// Lets servers be below that of `node`.
+fn downstream_entry(node: &Deployment) {
+    node.register_with("/nested", &[&selector(&bin::server())], &["--downstream"]);
+}
+
 /// A server below that of `above`, and its agent.
 fn branch(above: &Deployment) -> Deployment {
-    above.register_with("/nested", &[&selector(&bin::server())], &["--downstream"]);
-    Deployment::with(Settings { server: below(above), ..Settings::default() })
+    Deployment::with(Settings { server: below_with(above, BELOW), ..Settings::default() })
 }
 
 async fn svid(node: &Deployment) -> X509svid {
@@ -53,13 +60,14 @@ async fn svid(node: &Deployment) -> X509svid {
 }
 
 /// Whom an SVID names, if a bundle vouches for it.
-fn verified(svid: &X509svid, bundle: &[u8]) -> String {
+fn verified(svid: &X509svid, bundle: &[u8]) -> Result<String, PeerError> {
     let chain = split_certificates(&svid.x509_svid, 10).unwrap();
     let roots = split_certificates(bundle, 10).unwrap();
     let own: TrustDomain = "example.org".parse().unwrap();
     let anchors = AnchorSet::of(own, Anchors::new(&roots));
     let now = steeple::clock::Clock::now(&steeple::clock::SystemClock);
-    verify_peer(&chain, Role::Client, &anchors, now).unwrap().spiffe_id().to_string()
+    let peer = verify_peer(&chain, Role::Client, &anchors, now)?;
+    Ok(peer.spiffe_id().to_string())
 }
 
 async fn token(node: &Deployment) -> String {
@@ -100,8 +108,9 @@ fn openssl_verify(svid: &X509svid, dir: &Dir) -> Output {
 #[tokio::test]
 async fn nested_rotation() {
     let root = Deployment::with(Settings { server: "ca_ttl = \"1h\"\n", ..Settings::default() });
-    let middles =
-        [branch(&root), Deployment::with(Settings { server: below(&root), ..Settings::default() })];
+    downstream_entry(&root);
+    let middles = [branch(&root), branch(&root)];
+    middles.iter().for_each(downstream_entry);
     let leaves = [branch(&middles[0]), branch(&middles[1])];
     for (node, path) in leaves.iter().zip(["/a", "/b"]) {
         node.register(path, &[&this_process()]);
@@ -116,8 +125,8 @@ async fn nested_rotation() {
         rounds_after += usize::from(replaced("X509 CA activated") && replaced("JWT key activated"));
         let svids = [svid(&leaves[0]).await, svid(&leaves[1]).await];
         // X.509-SVIDs of each branch verify with what is known in the other one.
-        assert_eq!(verified(&svids[0], &svids[1].bundle), "spiffe://example.org/a");
-        assert_eq!(verified(&svids[1], &svids[0].bundle), "spiffe://example.org/b");
+        assert_eq!(verified(&svids[0], &svids[1].bundle).unwrap(), "spiffe://example.org/a");
+        assert_eq!(verified(&svids[1], &svids[0].bundle).unwrap(), "spiffe://example.org/b");
         // The leaf, its CA and the one above; the root is in the bundle, and nothing else.
         assert_eq!(split_certificates(&svids[0].x509_svid, 10).unwrap().len(), 3);
         let roots = split_certificates(&svids[0].bundle, 10).unwrap();
@@ -155,7 +164,7 @@ async fn a_server_without_a_downstream_entry_is_told_what_it_needs() {
     let root = Deployment::start();
     root.register("/nested", &[&selector(&bin::server())]);
     let dir = Dir::new();
-    let settings = Settings { server: below(&root), ..Settings::default() };
+    let settings = Settings { server: below_with(&root, ""), ..Settings::default() };
     let mut server = launch_server(&dir, settings, 0);
     assert!(!server.wait().success());
     let said = server.last_words();
@@ -189,7 +198,7 @@ async fn a_ca_in_files_signs_what_signs_and_openssl_believes_it() {
     let node = Deployment::inside(dir, Settings { server: DISK, ..Settings::default() });
     node.register("/web", &[&this_process()]);
     let svid = first_answer(&node.socket()).await.0.svids.remove(0);
-    assert_eq!(verified(&svid, &svid.bundle), "spiffe://example.org/web");
+    assert_eq!(verified(&svid, &svid.bundle).unwrap(), "spiffe://example.org/web");
     let told = openssl_verify(&svid, &node.dir);
     assert!(told.status.success(), "{}{}", stdout(&told), stderr(&told));
     let roots = split_certificates(&svid.bundle, 10).unwrap();
