@@ -119,9 +119,12 @@ impl agent_server::Agent for AgentService {
     ) -> Result<Response<()>, Status> {
         let caller = super::admitted(&request)?.for_audit();
         let id = self.agent_id(request.get_ref().id.as_ref())?;
-        self.0.registry.evict_node(id.clone()).await.map_err(no_agent)?;
+        let entries = self.0.registry.evict_node(id.clone()).await.map_err(no_agent)?;
         info!(agent_id = %id, "Agent deleted");
-        self.0.record_done(&caller, [Event::AgentEvicted { agent_id: id }]).await;
+        let entries = entries.iter().map(|entry| Event::of_deleted(entry));
+        let events: Vec<_> =
+            [Event::AgentEvicted { agent_id: id }].into_iter().chain(entries).collect();
+        self.0.record_done(&caller, events).await;
         Ok(Response::new(()))
     }
 

@@ -75,6 +75,9 @@ impl bundle_server::Bundle for BundleService {
         let caller = super::admitted(&request)?.for_audit();
         self.0.recordable()?;
         let request = request.into_inner();
+        if !request.wit_authorities.is_empty() {
+            return Err(super::no_wit());
+        }
         let own = self.0.registry.trust_domain().to_string();
         let read = bundle_from_proto(&types::Bundle {
             trust_domain: own,

@@ -38,6 +38,7 @@ mod downstream;
 mod entries;
 mod guarded;
 mod local;
+mod masks;
 mod nodes;
 mod pages;
 mod relationships;

@@ -36,7 +36,7 @@ pub enum NodePurge {
 /// What one commit forgot.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Purged {
-    /// Entries whose time ran out.
+    /// Entries whose time ran out, and those that gave a node a name and went with it.
     pub entries: Vec<Arc<Entry>>,
     /// Nodes.
     pub nodes: Vec<Arc<Node>>,
@@ -57,15 +57,15 @@ impl Registry {
         let now = clock::unix_seconds(now);
         self.write(move |draft| {
             let expired = draft.expired_entries(now, BATCH);
-            let entries: Vec<_> =
+            let mut entries: Vec<_> =
                 expired.iter().filter_map(|id| draft.entry(id).cloned()).collect();
             expired.iter().for_each(|id| draft.delete_entry(id));
             let expired = draft.untouched_nodes(BATCH, |node| nodes.wants(node));
             let nodes: Vec<_> = expired.iter().filter_map(|id| draft.node(id).cloned()).collect();
-            expired.iter().for_each(|id| forget(draft, id));
+            let more = entries.len() >= BATCH || nodes.len() >= BATCH;
+            entries.extend(expired.iter().flat_map(|id| forget(draft, id)));
             let tokens = draft.expired_join_tokens(now);
             tokens.iter().for_each(|hash| draft.delete_join_token(*hash));
-            let more = entries.len() >= BATCH || nodes.len() >= BATCH;
             Purged { entries, nodes, join_tokens: tokens.len(), more }
         })
         .await

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use steeple::entry::Entry;
 use steeple::id::SpiffeId;
 use steeple::selector::SelectorSet;
 use thiserror::Error;
@@ -70,13 +71,14 @@ impl Registry {
     /// Records that an agent proved which node it runs on, unless it is banned. What it was before
     /// is replaced, save the version that it reported.
     ///
-    /// `name` is a further name for it, that of its join token.
+    /// `name` is a further name for it, that of its join token. The entry that gives it this name
+    /// is returned, unless there was one.
     pub async fn put_node(
         &self,
         node: Node,
         name: Option<SpiffeId>,
         now: SystemTime,
-    ) -> Result<Arc<Node>, NodeWriteError> {
+    ) -> Result<Option<Arc<Entry>>, NodeWriteError> {
         let alias = name.and_then(|name| tokens::alias(&node.id, &name, now));
         let written = self.write(move |draft| {
             let mut node = node.clone();
@@ -88,12 +90,12 @@ impl Registry {
                     node.agent_version.clone_from(&former.agent_version);
                 }
             }
-            if let Some(alias) = &alias
-                && draft.similar(&alias.content).is_none()
-            {
+            let alias = alias.clone().filter(|alias| draft.similar(&alias.content).is_none());
+            if let Some(alias) = &alias {
                 draft.put_entry(Arc::clone(alias));
             }
-            Ok(draft.put_node(node))
+            draft.put_node(node);
+            Ok(alias)
         });
         written.await?
     }
@@ -165,14 +167,12 @@ impl Registry {
         .await
     }
 
-    /// Forgets an agent, and the name that it got with its join token. It may come back.
-    pub async fn evict_node(&self, id: SpiffeId) -> Result<Arc<Node>, NodeWriteError> {
-        let written = self.write(move |draft| {
-            let Some(former) = draft.node(&id).cloned() else {
-                return Err(NodeWriteError::NotFound(id.clone()));
-            };
-            forget(draft, &id);
-            Ok(former)
+    /// Forgets an agent, and the name that it got with its join token: the entries that gave it
+    /// are returned. It may come back.
+    pub async fn evict_node(&self, id: SpiffeId) -> Result<Vec<Arc<Entry>>, NodeWriteError> {
+        let written = self.write(move |draft| match draft.node(&id) {
+            None => Err(NodeWriteError::NotFound(id.clone())),
+            Some(_) => Ok(forget(draft, &id)),
         });
         written.await?
     }
@@ -194,8 +194,9 @@ impl Registry {
     }
 }
 
-/// Deletes the record of an agent, and the name that it got with its join token.
-pub(super) fn forget(draft: &mut Draft<'_>, id: &SpiffeId) {
+/// Deletes the record of an agent, and the name that it got with its join token: the entries that
+/// gave it are returned.
+pub(super) fn forget(draft: &mut Draft<'_>, id: &SpiffeId) -> Vec<Arc<Entry>> {
     draft.delete_node(id);
-    tokens::delete_aliases(draft, id);
+    tokens::delete_aliases(draft, id)
 }

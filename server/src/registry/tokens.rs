@@ -85,14 +85,15 @@ pub(super) fn alias(agent: &SpiffeId, name: &SpiffeId, now: SystemTime) -> Optio
     Some(Arc::new(Entry { id, revision: 0, created_at, content }))
 }
 
-/// Deletes the entries that [`alias`] made for this agent.
-pub(super) fn delete_aliases(draft: &mut Draft<'_>, agent: &SpiffeId) {
-    let Some(mark) = mark(agent) else { return };
-    for child in draft.children(agent) {
-        if child.content.selectors.len() == 1 && child.content.selectors.contains(&mark) {
-            draft.delete_entry(&child.id);
-        }
-    }
+/// Deletes the entries that [`alias`] made for this agent, and returns them.
+pub(super) fn delete_aliases(draft: &mut Draft<'_>, agent: &SpiffeId) -> Vec<Arc<Entry>> {
+    let Some(mark) = mark(agent) else { return Vec::new() };
+    let mut aliases = draft.children(agent);
+    aliases.retain(|child| {
+        child.content.selectors.len() == 1 && child.content.selectors.contains(&mark)
+    });
+    aliases.iter().for_each(|alias| draft.delete_entry(&alias.id));
+    aliases
 }
 
 fn mark(agent: &SpiffeId) -> Option<Selector> {

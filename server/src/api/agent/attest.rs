@@ -22,7 +22,7 @@ use crate::api::error::ApiError;
 use crate::api::issued::{csr, x509_to_proto};
 use crate::api::limits::Limited;
 use crate::api::{Deps, admitted};
-use crate::audit::event::{Caller, Event, Hex, Selectors};
+use crate::audit::event::{Caller, EntryFacts, Event, Hex, Selectors};
 use crate::ca::request::X509Request;
 use crate::ca::{IssuedX509, Order};
 use crate::datastore::Node;
@@ -185,7 +185,7 @@ impl Admission {
             agent_version: String::new(),
         };
         let stored = self.deps.registry.put_node(node, name, self.deps.clock.now()).await;
-        stored.map_err(|error| match error {
+        let alias = stored.map_err(|error| match error {
             NodeWriteError::Banned => ApiError::BannedNode,
             NodeWriteError::NotFound(_)
             | NodeWriteError::NotActive
@@ -200,7 +200,8 @@ impl Admission {
             serial: Hex(issued.svid.serial()),
             again: former.is_some(),
         };
-        self.deps.record_done(&self.caller, [event]).await;
+        let alias = alias.map(|entry| Event::EntryCreated { entry: EntryFacts::from(&*entry) });
+        self.deps.record_done(&self.caller, [event].into_iter().chain(alias)).await;
         log(&agent_id, &self.kind, &issued);
         Ok(Outcome { svid: Some(x509_to_proto(&issued, None)), reattestable: can_reattest })
     }

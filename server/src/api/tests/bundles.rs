@@ -181,6 +181,10 @@ async fn an_administrator_adds_authorities_to_the_own_bundle() {
     };
     let bundle = client.append_bundle(append).await.unwrap().into_inner();
     assert!(bundle.jwt_authorities.iter().any(|key| key.key_id == "extra"));
+    let wit = types::WitKey { key_id: "w".into(), ..Default::default() };
+    let wit = pb::AppendBundleRequest { wit_authorities: vec![wit], ..Default::default() };
+    let told = "WIT functionality is disabled";
+    check_status(client.append_bundle(wit).await, Code::Unimplemented, told);
     let nothing = client.append_bundle(pb::AppendBundleRequest::default()).await;
     check_status(nothing, Code::InvalidArgument, "authorities: at least one is needed");
 }

@@ -83,9 +83,13 @@ async fn a_node_joins_with_a_token_once() {
             "x509_intent",
             "x509_issued",
             "node_attested",
+            "entry_created",
             "node_attestation_refused"
         ]
     );
+    let evict = pb::DeleteAgentRequest { id: svid.id };
+    AgentClient::new(server.local()).delete_agent(evict).await.unwrap();
+    assert_eq!(server.audited()[6..], ["agent_evicted", "entry_deleted"]);
 }
 
 #[tokio::test]

@@ -47,8 +47,9 @@ async fn a_banned_agent_stays_out_until_it_is_forgotten() {
     registry.renew_node(id(AGENT), "1".into(), renewed("2")).await.unwrap();
     let banned = registry.ban_node(id(AGENT)).await.unwrap();
     assert!(banned.is_banned() && banned.new_serial.is_none());
+    let it = || Arc::new(node(AGENT, &[]));
     let attempts = [
-        registry.put_node(node(AGENT, &["a:1"]), None, now()).await,
+        registry.put_node(node(AGENT, &["a:1"]), None, now()).await.map(|_| it()),
         registry.renew_node(id(AGENT), "1".into(), renewed("3")).await,
         registry.activate_serial(id(AGENT), "1".into()).await,
         registry.activate_serial(id(AGENT), "2".into()).await,
@@ -66,12 +67,13 @@ async fn a_banned_agent_stays_out_until_it_is_forgotten() {
 #[tokio::test]
 async fn an_unknown_agent_is_not_found() {
     let registry = empty().await;
+    let it = || Arc::new(node(AGENT, &[]));
     let attempts = [
         registry.renew_node(id(AGENT), "1".into(), renewed("2")).await,
         registry.activate_serial(id(AGENT), "1".into()).await,
         registry.set_agent_version(id(AGENT), "1".into()).await,
         registry.ban_node(id(AGENT)).await,
-        registry.evict_node(id(AGENT)).await,
+        registry.evict_node(id(AGENT)).await.map(|_| it()),
     ];
     for attempt in attempts {
         assert!(matches!(attempt, Err(NodeWriteError::NotFound(_))), "{attempt:?}");
@@ -174,7 +176,10 @@ async fn the_name_that_came_with_a_join_token_goes_with_the_node() {
             assert_eq!(registry.purge_expired(kept, now()).await.unwrap(), Purged::default());
             let all = NodePurge::All { expired_before };
             let purged = registry.purge_expired(all, now()).await.unwrap();
-            assert_eq!(purged, Purged { nodes: vec![Arc::new(joined())], ..Purged::default() });
+            let alias = purged.entries[0].clone();
+            assert_eq!(alias.content.spiffe_id, id("/db-nodes"));
+            let (nodes, entries) = (vec![Arc::new(joined())], vec![alias]);
+            assert_eq!(purged, Purged { nodes, entries, ..Purged::default() });
         } else {
             registry.evict_node(id(agent)).await.unwrap();
         }
