@@ -4,21 +4,25 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"example.org/sdk/steeple"
+	"example.org/sdk/tape"
 	agentv1 "github.com/spiffe/spire-api-sdk/proto/spire/api/server/agent/v1"
 	bundlev1 "github.com/spiffe/spire-api-sdk/proto/spire/api/server/bundle/v1"
 	entryv1 "github.com/spiffe/spire-api-sdk/proto/spire/api/server/entry/v1"
@@ -29,6 +33,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // spire is a server made of SPIRE's own stubs, as far as an agent needs one. Every call that it does
@@ -46,6 +51,7 @@ type spire struct {
 	entries []*types.Entry
 	life    time.Duration
 	heads   chan metadata.MD
+	asked   *tape.Tape
 }
 
 // certify makes a certificate of this server's authority.
@@ -87,10 +93,51 @@ func (s *spire) AttestAgent(stream grpc.BidiStreamingServer[agentv1.AttestAgentR
 		return err
 	}
 	data := request.GetParams().GetData()
+	if data.Type == "x509pop" {
+		return s.challenge(stream, data.Payload, parsed)
+	}
 	svid := s.certify(parsed.PublicKey, "/spire/agent/"+data.Type+"/"+string(data.Payload), s.life)
 	return stream.Send(&agentv1.AttestAgentResponse{
 		Step: &agentv1.AttestAgentResponse_Result_{Result: &agentv1.AttestAgentResponse_Result{Svid: svid}},
 	})
+}
+
+// challenge has a node prove that it holds the key of its certificate, as a server of SPIRE's does.
+func (s *spire) challenge(stream grpc.BidiStreamingServer[agentv1.AttestAgentRequest, agentv1.AttestAgentResponse], payload []byte, wanted *x509.CertificateRequest) error {
+	var shown struct{ Certificates [][]byte }
+	if err := json.Unmarshal(payload, &shown); err != nil {
+		return err
+	}
+	leaf, err := x509.ParseCertificate(shown.Certificates[0])
+	if err != nil {
+		return err
+	}
+	own := make([]byte, 32)
+	must[int](s.t)(rand.Read(own))
+	challenge := must[[]byte](s.t)(json.Marshal(map[string]*nonce{"ecdsa_signature": {own}, "rsa_signature": nil}))
+	step := &agentv1.AttestAgentResponse_Challenge{Challenge: challenge}
+	if err := stream.Send(&agentv1.AttestAgentResponse{Step: step}); err != nil {
+		return err
+	}
+	request, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	var response struct {
+		ECDSA answered `json:"ecdsa_signature"`
+	}
+	if err := json.Unmarshal(request.GetChallengeResponse(), &response); err != nil {
+		return err
+	}
+	digest := sha256.Sum256(append(own, response.ECDSA.Nonce...))
+	r, sig := new(big.Int).SetBytes(response.ECDSA.R), new(big.Int).SetBytes(response.ECDSA.S)
+	if len(response.ECDSA.Nonce) != 32 || !ecdsa.Verify(leaf.PublicKey.(*ecdsa.PublicKey), digest[:], r, sig) {
+		return status.Error(codes.PermissionDenied, "it does not hold the key")
+	}
+	path := possession{certificate: leaf.Raw}.path()
+	return stream.Send(&agentv1.AttestAgentResponse{Step: &agentv1.AttestAgentResponse_Result_{
+		Result: &agentv1.AttestAgentResponse_Result{Svid: s.certify(wanted.PublicKey, path, time.Hour), Reattestable: true},
+	}})
 }
 
 func (s *spire) RenewAgent(_ context.Context, request *agentv1.RenewAgentRequest) (*agentv1.RenewAgentResponse, error) {
@@ -184,7 +231,7 @@ func (s *spire) serve() (string, []byte) {
 		ClientAuth:   tls.RequestClientCert,
 		MinVersion:   tls.VersionTLS12,
 	})
-	server := grpc.NewServer(append(asked.ServerOptions(), grpc.Creds(security))...)
+	server := grpc.NewServer(append(s.asked.ServerOptions(), grpc.Creds(security))...)
 	agentv1.RegisterAgentServer(server, s)
 	bundlev1.RegisterBundleServer(server, s)
 	entryv1.RegisterEntryServer(server, s)
@@ -195,9 +242,9 @@ func (s *spire) serve() (string, []byte) {
 	return listener.Addr().String(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.ca.Raw})
 }
 
-// Every call of our agent, as it comes over the wire: main checks the bytes of each.
-func TestOurAgentsCallsAreThoseOfSPIREsWire(t *testing.T) {
-	t.Parallel()
+// inSPIREsPlace makes one that has an entry for this user.
+func inSPIREsPlace(t *testing.T) *spire {
+	t.Helper()
 	key := steeple.NewKey(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true,
@@ -209,8 +256,35 @@ func TestOurAgentsCallsAreThoseOfSPIREsWire(t *testing.T) {
 	der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))
 	web := entry("/web", fmt.Sprintf("uid:%d", os.Getuid()))
 	web.Id, web.ParentId, web.CreatedAt, web.FederatesWith = "web", spiffeID("/spire/agent/join_token/token"), 1, []string{"b.test"}
-	s := &spire{t: t, key: key, ca: must[*x509.Certificate](t)(x509.ParseCertificate(der)), foreign: foreignBundle(t, "b.test"),
-		entries: []*types.Entry{web}, life: 8 * time.Second, heads: make(chan metadata.MD, 1)}
+	return &spire{t: t, key: key, ca: must[*x509.Certificate](t)(x509.ParseCertificate(der)), foreign: foreignBundle(t, "b.test"),
+		entries: []*types.Entry{web}, life: 8 * time.Second, heads: make(chan metadata.MD, 1), asked: record()}
+}
+
+// A node's certificate of a PKI that is there already: our agent's proof, as others check it.
+func TestOurAgentProvesThatItHoldsItsKey(t *testing.T) {
+	t.Parallel()
+	holder, _ := existingPKI(t)
+	dir := t.TempDir()
+	write := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		steeple.Must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+		return path
+	}
+	certificate := write("node.pem", "CERTIFICATE", holder.certificate)
+	key := write("node.key", "PRIVATE KEY", must[[]byte](t)(x509.MarshalPKCS8PrivateKey(holder.key)))
+	address, bundle := inSPIREsPlace(t).serve()
+	agent := steeple.StartAgent(t, address, bundle, "", "[node_attestor.x509pop]",
+		fmt.Sprintf("private_key_path = %q", key), fmt.Sprintf("certificate_path = %q", certificate))
+	if said := agent.WaitFor("Node attestation was successful"); !strings.Contains(said, steeple.ID(holder.path())) {
+		t.Error(said)
+	}
+	agent.WaitFor(" synced ")
+}
+
+// Every call of our agent, as it comes over the wire: main checks the bytes of each.
+func TestOurAgentsCallsAreThoseOfSPIREsWire(t *testing.T) {
+	t.Parallel()
+	s := inSPIREsPlace(t)
 	address, bundle := s.serve()
 	agent := steeple.StartAgent(t, address, bundle, "token")
 	agent.WaitFor(" synced ")
@@ -238,22 +312,25 @@ func TestOurAgentsCallsAreThoseOfSPIREsWire(t *testing.T) {
 	}
 	for path, check := range calls {
 		path = "/spire.api.server." + path
-		for deadline := time.Now().Add(steeple.Patience); len(asked.Messages(path)) == 0; time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(steeple.Patience); len(s.asked.Messages(path)) == 0; time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("the agent never called ", path)
 			}
 		}
-		for _, message := range asked.Messages(path) {
+		for _, message := range s.asked.Messages(path) {
 			if check != nil {
 				check(message)
 			}
 		}
 	}
-	params := asked.Messages("/spire.api.server.agent.v1.Agent/AttestAgent")[0].(*agentv1.AttestAgentRequest).GetParams()
-	equal(t, "attestation", params.Data.Type+" "+string(params.Data.Payload), "join_token token")
+	attested := s.asked.Messages("/spire.api.server.agent.v1.Agent/AttestAgent")
+	equal(t, "by token", slices.ContainsFunc(attested, func(message proto.Message) bool {
+		data := message.(*agentv1.AttestAgentRequest).GetParams().GetData()
+		return data.GetType() == "join_token" && string(data.GetPayload()) == "token"
+	}), true)
 
 	// The first request of a sync wants no entry by name, and needs the revisions.
-	syncs := asked.Messages("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries")
+	syncs := s.asked.Messages("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries")
 	first, second := syncs[0].(*entryv1.SyncAuthorizedEntriesRequest), syncs[1].(*entryv1.SyncAuthorizedEntriesRequest)
 	equal(t, "ids", len(first.Ids), 0)
 	if mask := first.OutputMask; mask != nil {

@@ -38,7 +38,8 @@ func (s *Server) Join(config ...string) *Agent {
 	return agent
 }
 
-// StartAgent starts an agent that joins whoever has this address with this token.
+// StartAgent starts an agent that joins whoever has this address with this token; or, if that is empty,
+// as its configuration says.
 func StartAgent(t *testing.T, address string, bundle []byte, token string, config ...string) *Agent {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "steeple-sdk.")
@@ -54,8 +55,10 @@ func StartAgent(t *testing.T, address string, bundle []byte, token string, confi
 		fmt.Sprintf("data_dir = %q", a.Path("data")),
 		fmt.Sprintf("socket_path = %q", a.Path("run/api.sock")),
 		fmt.Sprintf("trust_bundle = %q", a.Path("bundle.pem")),
-		fmt.Sprintf("join_token_file = %q", a.Path("token")),
 		`sync_interval = "1s"`,
+	}
+	if token != "" {
+		lines = append(lines, fmt.Sprintf("join_token_file = %q", a.Path("token")))
 	}
 	for _, line := range config {
 		lines = append(lines, strings.ReplaceAll(line, "DIR", dir))
