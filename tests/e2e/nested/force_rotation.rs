@@ -46,7 +46,7 @@ fn roots(node: &Deployment) -> Vec<(Vec<u8>, bool)> {
 async fn moved(node: &Deployment, root: &[u8]) {
     let (first, mut updates) = first_answer(&node.socket()).await;
     let mut svid = first.svids[0].clone();
-    while !verified(&svid, root).is_ok() {
+    while verified(&svid, root).is_err() {
         svid = workload::next(&mut updates).await.unwrap().svids.remove(0);
     }
 }
