@@ -10,6 +10,8 @@ use steeple_proto::spire::api::server::svid::v1 as svid_pb;
 use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 
 use super::*;
+use crate::ca::testing::tiers::{HOUR, Tier};
+use crate::ca::testing::upstream::FakeUpstream;
 
 async fn with_downstream(server: &Server, x509_svid_ttl: i32) -> String {
     let entry =
@@ -130,4 +132,29 @@ async fn a_jwt_key_from_below_is_vouched_for_here() {
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
     }
     assert_eq!(server.deps.registry.own_bundle(), bundle);
+}
+
+/// `spire.md` 1.8: a server that is a branch itself passes keys on, and answers with all of them.
+#[tokio::test]
+async fn a_jwt_key_from_below_goes_on_to_the_server_above() {
+    let mut server = Server::new().await;
+    let root = Tier::root();
+    let signer = root.below("td", HOUR);
+    let upstream = FakeUpstream::new(server.clock.clone(), signer, &root);
+    let sibling = steeple::convert::jwt_authority_from_proto(&jwt_key("sibling")).unwrap();
+    upstream.state().keys = Some(vec![sibling]);
+    Arc::get_mut(&mut server.deps).unwrap().upstream = Some(upstream.clone());
+    with_downstream(&server, 0).await;
+    let below = server.peer("spiffe://td/below", "1");
+    let published = publish(below.clone(), Some(jwt_key("kid"))).await.unwrap();
+    let names: Vec<_> = published.iter().skip(1).map(|key| key.key_id.as_str()).collect();
+    assert_eq!(names, ["kid", "sibling"]);
+    assert_eq!(upstream.state().keys.as_ref().unwrap()[1].key_id, "kid");
+
+    // It is vouched for here at least, and the caller asks again.
+    upstream.state().away = true;
+    let refused = publish(below, Some(jwt_key("later"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    let bundle = server.deps.registry.own_bundle();
+    assert!(bundle.jwt_authorities.iter().any(|key| key.key_id == "later"));
 }
