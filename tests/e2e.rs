@@ -19,6 +19,8 @@ mod admin;
 mod agent;
 #[path = "e2e/apply.rs"]
 mod apply;
+#[path = "e2e/authorities.rs"]
+mod authorities;
 #[path = "e2e/containers.rs"]
 mod containers;
 #[path = "e2e/credentials.rs"]

@@ -31,6 +31,7 @@ use tracing::{info, info_span, warn};
 use crate::admin::debug::{self, DebugApi};
 use crate::admin::logger::LoggerApi;
 use crate::attest::{Attestors, unix};
+use crate::census;
 use crate::config::{AdminConfig, Config};
 use crate::endpoint::limits::Limit;
 use crate::endpoint::{self, Endpoint};
@@ -146,7 +147,13 @@ fn start(config: Config, sockets: Sockets) -> anyhow::Result<Running> {
     let contact = wires.contact(&config, denials).context("setting up TLS")?;
     let server = contact.server();
     let sync = wires.sync(&config, server.clone());
-    let workload = wires.workload(&config, server, sockets.clients);
+    let workload = wires.workload(&config, server.clone(), sockets.clients);
+    let in_use = census::Deps {
+        server,
+        holders: workload.holders.clone(),
+        snapshot: wires.snapshot.subscribe(),
+        material: wires.material.subscribe(),
+    };
     let mut endpoints = vec![(sockets.workload, wires.routes(&workload))];
     if let (Some(endpoint), Some(admin)) = (sockets.admin, &config.admin) {
         endpoints.push((endpoint, wires.admin_routes(workload, admin, sockets.log)));
@@ -177,6 +184,7 @@ fn start(config: Config, sockets: Sockets) -> anyhow::Result<Running> {
         })
     };
     let endpoints = endpoints.into_iter().map(serve).collect();
+    tasks.spawn(info_span!("census"), |stop| census::run(in_use, stop));
     Ok(Running {
         node: tasks.spawn(info_span!("node"), |stop| node.run(stop)),
         sync: tasks.spawn(info_span!("sync"), |stop| sync.run(stop)),

@@ -14,6 +14,8 @@ use steeple::id::{SpiffeId, TrustDomain};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::census::Use;
+
 mod attest;
 pub mod dial;
 mod entries;
@@ -65,6 +67,12 @@ pub trait ServerApi: fmt::Debug + Send + Sync {
         &self,
         trust_domain: &TrustDomain,
     ) -> Result<Option<Bundle>, ServerError>;
+
+    /// Says by which authorities what this node holds was signed. Returns after how long the server
+    /// wants to be told again. Servers other than ours do not have this.
+    async fn report_use(&self, _: &Use) -> Result<Duration, ServerError> {
+        Err(ServerError::Unsupported("ReportUse".into()))
+    }
 }
 
 /// A request for an X.509-SVID.

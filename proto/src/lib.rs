@@ -23,6 +23,17 @@ pub mod google {
     }
 }
 
+/// Our own packages.
+pub mod steeple {
+    /// The authorities of a server.
+    pub mod authority {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("steeple.authority.v1");
+        }
+    }
+}
+
 /// SPIRE's packages.
 pub mod spire {
     /// The admin APIs of an agent that are not under `spire.api`.

@@ -20,6 +20,7 @@ use steeple_proto::spire::api::server::svid::v1::svid_server::SvidServer;
 use steeple_proto::spire::api::server::trustdomain::v1::trust_domain_server::TrustDomainServer;
 use steeple_proto::spire::api::types;
 use steeple_proto::spire::api::types::selector_match::MatchBehavior;
+use steeple_proto::steeple::authority::v1::authority_use_server::AuthorityUseServer;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::service::Routes;
@@ -27,6 +28,7 @@ use tonic::{Request, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tracing::error;
 
+use self::authority_use::reports::Reports;
 use self::caller::{Admitted, Peer};
 use self::error::ApiError;
 use self::limits::{Limited, Limits};
@@ -44,6 +46,7 @@ use crate::registry::Registry;
 
 mod agent;
 mod authorities;
+pub mod authority_use;
 mod bundle;
 pub mod caller;
 pub mod connection;
@@ -72,6 +75,8 @@ pub struct Deps {
     pub ca: Ca,
     /// What changes what signs.
     pub authorities: AuthorityControl,
+    /// What agents hold of what was signed.
+    pub reports: Reports,
     /// How long what is signed lives, unless an entry says otherwise.
     pub ttl: TtlConfig,
     /// The `iss` of tokens.
@@ -102,6 +107,7 @@ pub fn routes(deps: &Arc<Deps>, reach: Reach) -> Routes {
     let mut routes = Routes::builder();
     routes
         .add_service(AgentServer::new(agent::AgentService(Arc::clone(deps))))
+        .add_service(AuthorityUseServer::new(authority_use::AuthorityUseService(Arc::clone(deps))))
         .add_service(BundleServer::new(bundle::BundleService(Arc::clone(deps))))
         .add_service(EntryServer::new(entry::EntryService(Arc::clone(deps))))
         .add_service(LocalAuthorityServer::new(local_authority::LocalAuthorityService(Arc::clone(

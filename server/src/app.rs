@@ -19,6 +19,7 @@ use tracing::{info, info_span, warn};
 use self::data_dir::DataDir;
 use self::ledger::RegistryLedger;
 use self::maintenance::Maintenance;
+use crate::api::authority_use::reports::Reports;
 use crate::api::guard::Shared;
 use crate::api::inflow::Inflow;
 use crate::api::limits::Limits;
@@ -251,6 +252,7 @@ async fn listen(
         registry: base.registry,
         ca,
         authorities: control,
+        reports: Reports::default(),
         ttl: config.ttl,
         jwt_issuer: config.jwt_issuer.clone(),
         upstream: base.upstream,

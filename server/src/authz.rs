@@ -109,7 +109,8 @@ fn admits(operation: Operation) -> Admits {
         | Operation::SyncAuthorizedEntries
         | Operation::BatchNewX509Svid
         | Operation::NewJwtSvid
-        | Operation::BatchNewWitSvid => Admits::Agents,
+        | Operation::BatchNewWitSvid
+        | Operation::ReportAuthorityUse => Admits::Agents,
 
         Operation::GetFederatedBundle => Admits::AdminsAndAgents,
 

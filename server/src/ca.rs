@@ -21,6 +21,7 @@ use tracing::warn;
 use self::authorities::Authorities;
 use self::issue::{PreparedX509, SignError};
 use self::request::{JwtRequest, Refusal, X509Request};
+use self::tally::Tally;
 use crate::audit::event::{Caller, Event};
 use crate::audit::{Audit, AuditError, Correlation};
 
@@ -35,6 +36,7 @@ mod record;
 pub mod request;
 pub mod rotation;
 pub mod slots;
+pub mod tally;
 pub mod upstream;
 
 /// Where the journal of the authorities and the bundle that vouches for them are kept.
@@ -83,6 +85,7 @@ pub struct Ca {
     authorities: watch::Receiver<Arc<Authorities>>,
     audit: Arc<Audit>,
     clock: Arc<dyn Clock>,
+    tally: Arc<Tally>,
 }
 
 /// A request, and the entry that it is made by, if it is.
@@ -142,7 +145,14 @@ impl Ca {
         audit: Arc<Audit>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { authorities, audit, clock }
+        let tally = Arc::new(Tally::new(unix_seconds(clock.now())));
+        Self { authorities, audit, clock, tally }
+    }
+
+    /// How much of what was signed has not expired.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// The authorities that are active now.
@@ -171,6 +181,11 @@ impl Ca {
             return orders.iter().map(|_| Err(error.clone())).collect();
         }
         let results = sign_x509(&authorities, prepared).await;
+        let issuer = authorities.x509().id();
+        for issued in results.iter().filter_map(|attempt| attempt.result.as_ref().ok()) {
+            let not_after = unix_seconds(issued.svid.not_after());
+            self.tally.add(issuer, not_after, unix_seconds(now));
+        }
         let mut issued = results.iter().filter_map(|attempt| attempt.result.as_ref().ok());
         let is_told = |issued: &&IssuedX509| {
             issued.capped && *issued.svid.spiffe_id() != authorities.trust_domain().server_id()

@@ -14,6 +14,7 @@ mod entry;
 mod federation;
 mod healthcheck;
 mod json;
+mod local_authority;
 mod logger;
 mod mint_jwt;
 mod mint_x509;
@@ -28,6 +29,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod token;
+mod upstream_authority;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -99,6 +101,12 @@ enum Admin {
     /// Administer federation: where the bundles of foreign trust domains come from
     #[command(subcommand)]
     Federation(federation::Federation),
+    /// Administer the server's own authorities: replace, taint and revoke them
+    #[command(subcommand, name = "localauthority")]
+    LocalAuthority(local_authority::LocalAuthority),
+    /// Administer the authorities above the server's own: taint and revoke them
+    #[command(subcommand, name = "upstreamauthority")]
+    UpstreamAuthority(upstream_authority::UpstreamAuthority),
     /// Have X.509-SVIDs signed without an entry
     #[command(subcommand)]
     X509(mint_x509::X509),
@@ -215,6 +223,8 @@ impl Admin {
             Self::Agent(agent) => agent.run(output).await,
             Self::Bundle(bundle) => bundle.run(output).await,
             Self::Federation(federation) => federation.run(output).await,
+            Self::LocalAuthority(authority) => authority.run(output).await,
+            Self::UpstreamAuthority(authority) => authority.run(output).await,
             Self::X509(x509) => x509.run(output).await,
             Self::Jwt(jwt) => jwt.run(output).await,
             Self::Logger(logger) => logger.run(output).await,

@@ -1,6 +1,6 @@
 //! The holders of all instances of this node.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -56,6 +56,27 @@ impl Holders {
         let minter = Minter::start(deps.server.clone(), deps.key_algorithm, &deps.tasks);
         let (jwt_turns, live) = (Turns::new(JWTS_AT_ONCE), Arc::default());
         Self { deps, minter, jwt_turns, capacity, live }
+    }
+
+    /// How much of what all instances hold depends on each authority: X.509-SVIDs by the key
+    /// identifiers of CAs, and JWT-SVIDs by the IDs of keys.
+    #[must_use]
+    pub fn authorities_in_use(&self) -> (BTreeMap<String, u32>, BTreeMap<String, u32>) {
+        let (mut x509, mut jwt) = (BTreeMap::new(), BTreeMap::new());
+        let held: Vec<_> = {
+            let live = lock(&self.live);
+            live.holders.values().map(|holder| holder.holdings.borrow().clone()).collect()
+        };
+        let count = |of_kind: &mut BTreeMap<String, u32>, id: &str| match of_kind.get_mut(id) {
+            Some(count) => *count = count.saturating_add(1),
+            None => drop(of_kind.insert(id.to_owned(), 1)),
+        };
+        for holdings in held {
+            let issuers = holdings.x509.values().flat_map(|credential| credential.issuers());
+            issuers.for_each(|id| count(&mut x509, id));
+            holdings.jwt.values().for_each(|token| count(&mut jwt, &token.key_id));
+        }
+        (x509, jwt)
     }
 
     /// The holder of this instance. It comes into being with the first call.

@@ -1,7 +1,9 @@
 //! SPIRE's server APIs as a client of them: requests out, answers read into the agent's own types.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use steeple::bundle::Bundle;
@@ -18,6 +20,8 @@ use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 use steeple_proto::spire::api::server::svid::v1::{
     BatchNewX509svidRequest, NewJwtsvidRequest, NewX509svidParams, batch_new_x509svid_response,
 };
+use steeple_proto::steeple::authority::v1::authority_use_client::AuthorityUseClient;
+use steeple_proto::steeple::authority::v1::{Holding, ReportUseRequest};
 use tonic::Code;
 use tracing::info;
 
@@ -30,9 +34,13 @@ use super::{
     BearerToken, KnownEntries, MAX_ANSWER, MintRefusal, Minted, MintedJwt, ServerApi, ServerError,
     X509Mint,
 };
+use crate::census::Use;
 
 /// How many SVIDs are asked for in one call, as that is what servers sign in one.
 const BATCH: usize = 500;
+
+/// How many authorities of a kind a report names.
+const MAX_REPORTED: usize = 32;
 
 /// A server behind a [`Link`].
 #[derive(Debug)]
@@ -172,6 +180,25 @@ impl ServerApi for Grpc {
             )));
         }
         Ok(Some(bundle))
+    }
+
+    async fn report_use(&self, held: &Use) -> Result<Duration, ServerError> {
+        let holdings = |of_kind: &BTreeMap<String, u32>| {
+            let holding =
+                |(id, svids): (&String, &u32)| Holding { authority_id: id.clone(), svids: *svids };
+            of_kind.iter().take(MAX_REPORTED).map(holding).collect::<Vec<_>>()
+        };
+        let answer = self.link.call(|channel| {
+            let message = ReportUseRequest {
+                bundle_sequence: held.bundle_sequence,
+                x509: holdings(&held.x509),
+                jwt: holdings(&held.jwt),
+                agent_authority_ids: held.own.clone(),
+            };
+            async move { AuthorityUseClient::new(channel).report_use(request(message)).await }
+        });
+        let again_after = answer.await?.into_inner().report_again_after;
+        Ok(Duration::from_secs(again_after.into()))
     }
 }
 

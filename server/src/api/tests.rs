@@ -98,6 +98,7 @@ impl Server {
         let deps = Arc::new(Deps {
             ca,
             authorities: control,
+            reports: Reports::default(),
             ttl: TtlConfig {
                 x509_svid: Duration::from_secs(3_600),
                 jwt_svid: Duration::from_secs(300),

@@ -80,6 +80,8 @@ pub enum Operation {
     TrustDomain,
     /// Look at and rotate this server's authorities.
     LocalAuthority,
+    /// Say by which authorities what an agent holds was signed.
+    ReportAuthorityUse,
     /// Look at and set the log level.
     Logger,
     /// Look at how the server is doing.
@@ -149,6 +151,7 @@ impl Operation {
             | Self::NewJwtSvid
             | Self::BatchNewWitSvid
             | Self::NewDownstreamX509Ca
+            | Self::ReportAuthorityUse
             | Self::Debug
             | Self::Health => false,
         }
@@ -202,7 +205,8 @@ impl Operation {
             | Self::BatchNewWitSvid
             | Self::NewDownstreamX509Ca
             | Self::TrustDomain
-            | Self::LocalAuthority => Reach::Everywhere,
+            | Self::LocalAuthority
+            | Self::ReportAuthorityUse => Reach::Everywhere,
         }
     }
 }
@@ -309,6 +313,10 @@ pub(super) const METHODS: &[Service] = &[
             ("TaintWITAuthority", Operation::LocalAuthority),
             ("RevokeWITAuthority", Operation::LocalAuthority),
         ],
+    ),
+    (
+        "steeple.authority.v1.AuthorityUse",
+        &[("ReportUse", Operation::ReportAuthorityUse), ("GetUse", Operation::LocalAuthority)],
     ),
     (
         "spire.api.server.logger.v1.Logger",

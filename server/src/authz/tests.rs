@@ -112,6 +112,8 @@ pub(crate) const EXPECTED: &[(&str, &str, &[&str])] = &[
             "RevokeWITAuthority",
         ],
     ),
+    ("..x...", "steeple.authority.v1.AuthorityUse", &["ReportUse"]),
+    ("xx....", "steeple.authority.v1.AuthorityUse", &["GetUse"]),
     ("x.....", "spire.api.server.logger.v1.Logger", &["GetLogger", "SetLogLevel", "ResetLogLevel"]),
     ("x.....", "spire.api.server.debug.v1.Debug", &["GetInfo"]),
     ("x.....", "grpc.health.v1.Health", &["Check", "Watch", "List"]),
@@ -152,7 +154,10 @@ fn the_table_covers_every_method_on_the_wire_and_nothing_else() {
     let on_the_wire: BTreeSet<String> = descriptors
         .file
         .iter()
-        .filter(|file| file.package().starts_with("spire.api.server."))
+        .filter(|file| {
+            let package = file.package();
+            package.starts_with("spire.api.server.") || package.starts_with("steeple.")
+        })
         .flat_map(|file| file.service.iter().map(move |service| (file.package(), service)))
         .flat_map(|(package, service)| {
             let path = move |name| format!("/{package}.{}/{name}", service.name());

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::authorities::AuthorityId;
 use super::journal::{Journal, Record};
 use super::rotation::RotationError;
-use super::slots::Kind;
+use super::slots::{Kind, Status};
 use crate::audit::event::Caller;
 
 /// How many requests may wait. More wait before they are taken.
@@ -134,6 +134,15 @@ impl AuthorityControl {
             prepared: journal.prepared(kind).map(Standing::from),
             old: journal.old(kind).map(Standing::from),
         })
+    }
+
+    /// The names of those that no longer sign and are not forgotten.
+    #[must_use]
+    pub fn old(&self, kind: Kind) -> Vec<AuthorityId> {
+        let journal = self.journal.borrow();
+        let of_kind = journal.records().iter().filter(|record| record.kind == kind);
+        let old = of_kind.filter(|record| record.status == Status::Old);
+        old.map(|record| record.authority_id.clone()).collect()
     }
 
     /// Prepares an authority. One that is prepared and can sign is the answer, not made anew: it

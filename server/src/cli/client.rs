@@ -13,9 +13,11 @@ use steeple_proto::spire::api::server::agent::v1::agent_client::AgentClient;
 use steeple_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
 use steeple_proto::spire::api::server::debug::v1::debug_client::DebugClient;
 use steeple_proto::spire::api::server::entry::v1::entry_client::EntryClient;
+use steeple_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
 use steeple_proto::spire::api::server::logger::v1::logger_client::LoggerClient;
 use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 use steeple_proto::spire::api::server::trustdomain::v1::trust_domain_client::TrustDomainClient;
+use steeple_proto::steeple::authority::v1::authority_use_client::AuthorityUseClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
@@ -57,6 +59,14 @@ impl Client {
 
     pub(super) fn agents(&self) -> AgentClient<Channel> {
         AgentClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    pub(super) fn authorities(&self) -> LocalAuthorityClient<Channel> {
+        LocalAuthorityClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    pub(super) fn authority_use(&self) -> AuthorityUseClient<Channel> {
+        AuthorityUseClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     pub(super) fn bundles(&self) -> BundleClient<Channel> {

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use steeple::bundle::Bundle;
 use steeple::clock::{Clock as _, SystemClock};
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::jwk;
+use steeple::jwt;
 use steeple::jwt::keys::JwtKeys;
 use steeple::jwt::verify::{Expected, verify};
 use steeple::keys::PrivateKey;
@@ -32,8 +34,8 @@ use crate::harness::workload::{Client, connect, request, watch as watch_svids};
 /// Where the agent is, for a process that is to be a peer.
 pub(super) const SOCKET: &str = "STEEPLE_TEST_PEER_OF";
 
-/// How often a peer calls the next one.
-const PACE: Duration = Duration::from_millis(100);
+/// How often it calls the next one, in milliseconds.
+pub(super) const PACE: &str = "STEEPLE_TEST_PEER_PACE";
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -57,6 +59,9 @@ struct Held {
     presented: watch::Sender<Option<Arc<Material>>>,
     anchors: watch::Sender<Arc<AnchorSet>>,
     jwt_keys: watch::Sender<Arc<JwtKeys>>,
+    /// How many authorities of each kind the bundles have.
+    x509_known: Cell<usize>,
+    jwt_known: Cell<usize>,
 }
 
 /// Does what a peer does, until the order to stop.
@@ -123,12 +128,20 @@ impl Notes {
 impl Held {
     fn of(svid: &X509svid, bundles: &JwtBundlesResponse) -> Result<Self, Failure> {
         let (material, anchors) = read(svid)?;
+        let bundle = read_jwt_bundle(bundles)?;
         Ok(Self {
             presented: watch::Sender::new(Some(material.clone())),
             material: watch::Sender::new(material),
             anchors: watch::Sender::new(anchors),
-            jwt_keys: watch::Sender::new(jwt_keys(bundles)?),
+            jwt_keys: watch::Sender::new(Arc::new(JwtKeys::new(&bundle.jwt_authorities))),
+            x509_known: Cell::new(split_certificates(&svid.bundle, 100)?.len()),
+            jwt_known: Cell::new(bundle.jwt_authorities.len()),
         })
+    }
+
+    /// Says how many authorities it knows.
+    fn tell(&self) {
+        println!("\nknows {} {}", self.x509_known.get(), self.jwt_known.get());
     }
 }
 
@@ -142,8 +155,12 @@ async fn follow_svids(
         let (material, anchors) = read(&message.svids[0])?;
         let svid = X509Svid::new(material.chain().clone())?;
         let authority = svid.authority_key_id().ok_or("no authority")?.to_owned();
-        notes.borrow_mut().x509_authorities.insert(authority);
+        if notes.borrow_mut().x509_authorities.insert(authority.clone()) {
+            println!("\nholds {authority}");
+        }
         held.anchors.send_replace(anchors);
+        held.x509_known.set(split_certificates(&message.svids[0].bundle, 100)?.len());
+        held.tell();
         held.material.send_replace(material.clone());
         held.presented.send_replace(Some(material));
     }
@@ -155,7 +172,10 @@ async fn follow_bundles(
 ) -> Result<Infallible, Failure> {
     loop {
         let message = stream.message().await?.ok_or("the stream of JWT bundles ended")?;
-        held.jwt_keys.send_replace(jwt_keys(&message)?);
+        let bundle = read_jwt_bundle(&message)?;
+        held.jwt_keys.send_replace(Arc::new(JwtKeys::new(&bundle.jwt_authorities)));
+        held.jwt_known.set(bundle.jwt_authorities.len());
+        held.tell();
     }
 }
 
@@ -216,11 +236,12 @@ async fn call(
         server: ExpectedServer { spiffe_id: id(), trust: Trust::Anchors(held.anchors.subscribe()) },
         clock: Arc::new(SystemClock),
     };
+    let pace = std::env::var(PACE)?.parse().map(Duration::from_millis)?;
     loop {
         for port in ports.split(' ') {
             let connector = Connector::new(&format!("127.0.0.1:{port}"), deps.clone(), DEADLINE)?;
             match one_call(&connector, &mut client, notes).await {
-                Ok(()) => {}
+                Ok(()) => println!("\ncalled"),
                 Err(error) => {
                     notes.borrow_mut().outcome.failures.push(format!("as a client: {error:?}"));
                 }
@@ -229,7 +250,7 @@ async fn call(
                 println!("\nquiet");
                 return std::future::pending().await;
             }
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(pace).await;
         }
     }
 }
@@ -242,7 +263,10 @@ async fn one_call(
     let mut connected = connector.connect().await?;
     let asked = JwtsvidRequest { audience: vec!["peers".into()], spiffe_id: String::new() };
     let token = client.fetch_jwtsvid(request(asked)).await?.into_inner().svids.remove(0).svid;
-    notes.borrow_mut().jwt_authorities.insert(token.split('.').next().unwrap_or("").to_owned());
+    let key = jwt::parse::parse(&token)?.key_id.ok_or("no key ID")?.to_string();
+    if notes.borrow_mut().jwt_authorities.insert(key.clone()) {
+        println!("\npresents {key}");
+    }
     connected.stream.write_all(token.as_bytes()).await?;
     connected.stream.shutdown().await?;
     let mut said = String::new();
@@ -264,7 +288,7 @@ fn read(svid: &X509svid) -> Result<(Arc<Material>, Arc<AnchorSet>), Failure> {
     Ok((Arc::new(Material::new(&chain, key)?), Arc::new(anchors)))
 }
 
-fn jwt_keys(bundles: &JwtBundlesResponse) -> Result<Arc<JwtKeys>, Failure> {
+fn read_jwt_bundle(bundles: &JwtBundlesResponse) -> Result<Bundle, Failure> {
     let document = bundles.bundles.get("spiffe://example.org").ok_or("no bundle of our own")?;
     // The Workload API gives plain JWK sets; the keys in the document of a bundle say their use.
     let mut document: Value = serde_json::from_slice(document)?;
@@ -272,8 +296,7 @@ fn jwt_keys(bundles: &JwtBundlesResponse) -> Result<Arc<JwtKeys>, Failure> {
         key["use"] = "jwt-svid".into();
     }
     let document = serde_json::to_vec(&document)?;
-    let parsed = jwk::parse::bundle_document(own(), &document, SystemClock.now())?;
-    Ok(Arc::new(JwtKeys::new(&parsed.bundle.jwt_authorities)))
+    Ok(jwk::parse::bundle_document(own(), &document, SystemClock.now())?.bundle)
 }
 
 fn own() -> TrustDomain {
