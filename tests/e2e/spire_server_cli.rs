@@ -250,15 +250,21 @@ fn a_bad_configuration_is_refused_with_all_that_is_wrong_with_it() {
     assert_eq!(valid, "SPIRE server configuration file is valid.\n");
     let bad = scenario.dir.path("bad.toml");
     let text = "data_dir = '/d'\nca_ttl = '1s'\nnonsense = 1\n\
-                [node_attestor.x509pop]\nca_bundle_paths = ['/nowhere/a.pem', '/nowhere/b.pem']\n";
+                [node_attestor.x509pop]\nca_bundle_paths = ['/nowhere/a.pem', '/nowhere/b.pem']\n\
+                [upstream_authority]\ntype = 'disk'\ncert_file_path = '/nowhere/ca.pem'\n\
+                key_file_path = '/nowhere/ca.key'\n";
     fs::write(&bad, text).unwrap();
     let validate = format!("validate -config {}", bad.display());
-    for problem in
-        ["`ca_ttl` is 1s", "unknown field `nonsense`", "/nowhere/a.pem", "/nowhere/b.pem"]
-    {
+    for problem in [
+        "`ca_ttl` is 1s",
+        "unknown field `nonsense`",
+        "/nowhere/a.pem",
+        "/nowhere/b.pem",
+        "/nowhere/ca",
+    ] {
         scenario.fails(&validate, problem);
     }
-    scenario.fails(&validate, "the configuration has 4 problems");
+    scenario.fails(&validate, "the configuration has 5 problems");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod hcl;
 mod plugins;
 mod server;
 mod translation;
+mod version_one;
 
 /// The largest file that is read, in bytes.
 const MAX_SIZE: usize = 1024 * 1024;

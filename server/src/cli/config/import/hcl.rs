@@ -1,8 +1,8 @@
 //! SPIRE's configuration files as a tree in which everything knows its line.
 //!
 //! SPIRE reads HCL of version 1, or JSON; the parser is one of version 2, and what the two do not
-//! have in common is evened out here: quoted keys lose their quotes, and a text keeps what would be
-//! an expression in it. What else is not understood is an error with its line.
+//! have in common is evened out before. A text keeps what would be an expression in it. What else is
+//! not understood is an error with its line.
 
 use std::ops::Range;
 
@@ -11,6 +11,8 @@ use hcl_edit::expr::{Expression, Object, ObjectKey};
 use hcl_edit::parser::{self, parse_body, parse_expr};
 use hcl_edit::structure::{Body, Structure};
 use thiserror::Error;
+
+use super::version_one::{Evened, as_it_is, even};
 
 /// A key and what it is set to.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,23 +47,22 @@ pub(super) enum HclError {
 
 /// Reads a file.
 pub(super) fn parse(text: &str) -> Result<Vec<Item>, HclError> {
-    let reader = Reader { text, ends: text.match_indices('\n').map(|(at, _)| at).collect() };
     if text.trim_start().starts_with('{') {
-        let json = parse_expr(text.trim_end()).map_err(|error| syntax(&error))?;
+        let reader = Reader { evened: as_it_is(text) };
+        let json = parse_expr(text.trim_end()).map_err(|error| reader.syntax(&error))?;
         let object = json.as_object().ok_or(HclError::Expression { line: 1 })?;
         return reader.object(object);
     }
-    let body = parse_body(&without_quoted_keys(text)).map_err(|error| syntax(&error))?;
+    let reader = Reader { evened: even(text) };
+    let body = parse_body(&reader.evened.text).map_err(|error| reader.syntax(&error))?;
     reader.body(&body)
 }
 
-struct Reader<'a> {
-    text: &'a str,
-    /// Where its lines end.
-    ends: Vec<usize>,
+struct Reader {
+    evened: Evened,
 }
 
-impl Reader<'_> {
+impl Reader {
     fn body(&self, body: &Body) -> Result<Vec<Item>, HclError> {
         let mut items = Vec::new();
         for structure in body {
@@ -106,7 +107,7 @@ impl Reader<'_> {
             Expression::String(text) => Value::Text(text.value().clone()),
             // Version 1 leaves `${…}` as it is.
             Expression::StringTemplate(_) => {
-                let quoted = expression.span().and_then(|span| self.text.get(span));
+                let quoted = expression.span().and_then(|span| self.evened.text.get(span));
                 let inner = quoted.and_then(|text| text.trim().strip_prefix('"'));
                 let inner = inner.and_then(|text| text.strip_suffix('"')).ok_or_else(unknown)?;
                 Value::Text(inner.to_owned())
@@ -133,8 +134,12 @@ impl Reader<'_> {
     }
 
     fn line(&self, span: Option<Range<usize>>) -> usize {
-        let start = span.map_or(0, |span| span.start);
-        1 + self.ends.partition_point(|end| *end < start)
+        self.evened.line(span.map_or(0, |span| span.start))
+    }
+
+    fn syntax(&self, error: &parser::Error) -> HclError {
+        let line = self.evened.old_line(error.location().line());
+        HclError::Syntax { line, message: error.message().trim().to_owned() }
     }
 }
 
@@ -150,39 +155,6 @@ fn push(items: &mut Vec<Item>, key: &str, line: usize, value: Value) {
     } else {
         items.push(item(value));
     }
-}
-
-/// The text with spaces for the quotes of keys at the start of a line, which version 2 does not have.
-/// Nothing moves.
-fn without_quoted_keys(text: &str) -> String {
-    let mut all = String::with_capacity(text.len());
-    for line in text.split_inclusive('\n') {
-        match quoted_key(line) {
-            Some((indent, key, rest)) => {
-                all.push_str(indent);
-                all.push(' ');
-                all.push_str(key);
-                all.push(' ');
-                all.push_str(rest);
-            }
-            None => all.push_str(line),
-        }
-    }
-    all
-}
-
-fn quoted_key(line: &str) -> Option<(&str, &str, &str)> {
-    let start = line.len() - line.trim_start().len();
-    let (indent, quoted) = line.split_at(start);
-    let (key, rest) = quoted.strip_prefix('"')?.split_once('"')?;
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let starts = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    let follows = rest.trim_start().starts_with(['=', '{', '"']);
-    (starts && key.chars().all(is_name) && follows).then_some((indent, key, rest))
-}
-
-fn syntax(error: &parser::Error) -> HclError {
-    HclError::Syntax { line: error.location().line(), message: error.message().trim().to_owned() }
 }
 
 #[cfg(test)]
@@ -216,6 +188,10 @@ mod tests {
         check("  \"a\" = \"\\\"\"\n\"K\" \"n\" {\n}\n", "a@1=\"\\\"\" K@2={n@2={}}");
         check("a = \"${X}/$Y\"\nb = \"{{ .Z }}\"\n", "a@1=\"${X}/$Y\" b@2=\"{{ .Z }}\"");
         check("a = <<EOF\nx\ny\nEOF\nb = 1\n", "a@1=\"x\\ny\\n\" b@5=1");
+        check(
+            "s { a = 1 }\nK \"n\" { d { x = 1, y = 2 } }\n",
+            "s@1={a@1=1} K@2={n@2={d@2={x@2=1 y@2=2}}}",
+        );
         check("a = [\n  { x = 1 },\n  { x = 2 },\n]\n", "a@1={x@2=1} a@1={x@3=2}");
         check(
             "{\n \"s\": {\"a\": \"x\",\n \"b\": [1, 2]},\n \"p\": [{\"K\": {}}]\n}\n",

@@ -1,7 +1,7 @@
 //! Configurations as SPIRE's users have them, what becomes of them, and what is said of the rest.
 
 use super::*;
-use crate::config::{Config, DatastoreConfig, KeyStoreConfig, NodeAttestorConfig};
+use crate::config::{Config, DatastoreConfig, KeyStoreConfig, NodeAttestorConfig, UpstreamConfig};
 
 /// A server as SPIRE's documentation has it.
 const SERVER: &str = r#"server {
@@ -302,6 +302,27 @@ fn a_relationship_is_left_out_with_the_command_that_makes_it() {
     let command = "steeple-server federation create --trust-domain other --bundle-endpoint-url https://other \
                    --bundle-endpoint-profile https_spiffe --endpoint-spiffe-id spiffe://other/s";
     assert!(imported(&text).remarks.iter().any(|remark| remark.text.contains(command)));
+}
+
+#[test]
+fn an_upstream_authority_stays_what_it_was() {
+    let disk =
+        "cert_file_path = \"./ca.pem\"\nkey_file_path = \"/ca.key\"\nbundle_file_path = \"/r.pem\"";
+    let disk = plugin("UpstreamAuthority", "disk", disk);
+    let Some(UpstreamConfig::Disk(found)) = config(&disk).upstream_authority else { panic!() };
+    assert_eq!(found.cert_file, Path::new("/opt/spire/ca.pem"));
+    assert_eq!(found.bundle_file.as_deref(), Some(Path::new("/r.pem")));
+    let spire = "server_address = \"root\"\nserver_port = \"8081\"\nworkload_api_socket = \"/a.sock\"\n\
+                 experimental {\nrequire_pq_kem = true\n}";
+    let spire = plugin("UpstreamAuthority", "spire", spire);
+    let Some(UpstreamConfig::Spire(found)) = config(&spire).upstream_authority else { panic!() };
+    assert_eq!(
+        (&*found.server, found.workload_api_socket.to_str()),
+        ("root:8081", Some("/a.sock"))
+    );
+    assert_eq!(remarks(&disk), (vec![], vec![]));
+    let expected = "11 plugins.UpstreamAuthority.spire.plugin_data.experimental";
+    assert_eq!(remarks(&spire).0, [expected]);
 }
 
 #[test]
