@@ -14,7 +14,7 @@ mod logger;
 
 pub use bundle::{bundle_from_proto, bundle_to_proto, jwt_authority_from_proto};
 pub use entry::{all_entry_fields, entry_from_proto, entry_to_proto, stored_entry_from_proto};
-pub use logger::{log_level_from_proto, logger_to_proto};
+pub use logger::{log_level_from_proto, log_level_name, log_level_to_proto, logger_to_proto};
 
 /// Why a message cannot be read. The text names the field.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]

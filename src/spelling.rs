@@ -2,9 +2,31 @@
 //! `--spiffeID`), switches with a value (`-node=false`), and programs under SPIRE's names.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command, value_parser};
+use thiserror::Error;
+
+/// Why it is not known where the socket of an instance is. The variable is that of SPIRE's tools that
+/// says where sockets are, with `%i` for the name of one.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum InstanceError {
+    /// Nothing says where instances are.
+    #[error(
+        "--instance {0}: set {1} to the path of the sockets with %i for the instance, such as \
+         /run/spire/%i/api.sock"
+    )]
+    NoTemplate(String, &'static str),
+    /// What says where instances are has no place for their name.
+    #[error(
+        "{1} is {0:?}; it must have %i where the name of the instance goes, such as \
+         /run/spire/%i/api.sock"
+    )]
+    NoPlace(String, &'static str),
+    /// The name of an instance would lead elsewhere.
+    #[error("--instance {0:?}: it must be a name without slashes")]
+    Name(String),
+}
 
 /// The arguments as this program's parser knows them.
 #[must_use]
@@ -42,6 +64,27 @@ pub fn with_go_switches(command: Command) -> Command {
     command.mut_args(switch).mut_subcommands(with_go_switches)
 }
 
+/// Where the socket of one of several programs is: its name in the template of this variable.
+///
+/// # Errors
+/// The name or the template will not do.
+pub fn socket_of_instance(
+    instance: &str,
+    variable: &'static str,
+    template: Option<OsString>,
+) -> Result<PathBuf, InstanceError> {
+    if instance.is_empty() || instance.contains('/') || instance == ".." {
+        return Err(InstanceError::Name(instance.into()));
+    }
+    let template = template.filter(|template| !template.is_empty());
+    let template = template.ok_or_else(|| InstanceError::NoTemplate(instance.into(), variable))?;
+    let template = template.to_string_lossy();
+    if !template.contains("%i") {
+        return Err(InstanceError::NoPlace(template.into_owned(), variable));
+    }
+    Ok(template.replace("%i", instance).into())
+}
+
 /// Whether a process whose first argument is `program` was started under this name.
 #[must_use]
 pub fn is_called(name: &str, program: Option<&OsStr>) -> bool {
@@ -73,5 +116,19 @@ mod tests {
         check("-output=json --output -h -V -", "--output=json --output -h -V -");
         check("-dns a -- -dns", "--dns a -- -dns");
         check("-1 -1a", "-1 -1a");
+    }
+
+    #[test]
+    fn an_instance_needs_a_place_for_its_name() {
+        let of = |instance, template: Option<&str>| {
+            socket_of_instance(instance, "T", template.map(OsString::from))
+        };
+        assert_eq!(of("a", Some("/x/%i/%i.s")), Ok(PathBuf::from("/x/a/a.s")));
+        assert_eq!(of("a", None), Err(InstanceError::NoTemplate("a".into(), "T")));
+        assert_eq!(of("a", Some("")), Err(InstanceError::NoTemplate("a".into(), "T")));
+        assert_eq!(of("a", Some("/x/s")), Err(InstanceError::NoPlace("/x/s".into(), "T")));
+        for name in ["../a", "..", ""] {
+            assert_eq!(of(name, Some("/x/%i")), Err(InstanceError::Name(name.into())));
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::Subscriber;
@@ -19,7 +20,7 @@ use tracing_subscriber::{Layer as _, Registry, reload};
 ///
 /// Nothing is logged as `Panic` or `Fatal`: what ends a process is told on standard error by itself.
 /// Both are there for those who know them from SPIRE, and keep the log silent.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Nothing.
@@ -29,6 +30,7 @@ pub enum Level {
     /// What needs somebody now.
     Error,
     /// What will need somebody if it goes on.
+    #[value(alias = "warning")]
     Warn,
     /// What happened.
     #[default]

@@ -25,12 +25,14 @@ pub fn log_level_from_proto(level: i32) -> Result<Level, ConvertError> {
 #[must_use]
 pub fn logger_to_proto(level: &LogLevel) -> types::Logger {
     types::Logger {
-        current_level: level_to_proto(level.current()).into(),
-        launch_level: level_to_proto(level.launch()).into(),
+        current_level: log_level_to_proto(level.current()).into(),
+        launch_level: log_level_to_proto(level.launch()).into(),
     }
 }
 
-fn level_to_proto(level: Level) -> types::LogLevel {
+/// Writes a level.
+#[must_use]
+pub fn log_level_to_proto(level: Level) -> types::LogLevel {
     match level {
         Level::Panic => types::LogLevel::Panic,
         Level::Fatal => types::LogLevel::Fatal,
@@ -42,9 +44,24 @@ fn level_to_proto(level: Level) -> types::LogLevel {
     }
 }
 
+/// The name of a level as SPIRE prints it.
+#[must_use]
+pub fn log_level_name(level: types::LogLevel) -> String {
+    if level == types::LogLevel::Warn {
+        return "warning".to_owned();
+    }
+    level.as_str_name().to_ascii_lowercase()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_are_printed_as_spire_prints_them() {
+        assert_eq!(log_level_name(types::LogLevel::Warn), "warning");
+        assert_eq!(log_level_name(types::LogLevel::Debug), "debug");
+    }
 
     #[test]
     fn every_level_travels_both_ways_and_no_other_number_does() {

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use steeple::clock::from_unix_seconds;
+use steeple::convert::{log_level_name, log_level_to_proto};
+use steeple::telemetry::Level;
 use steeple_proto::spire::agent::debug::v1::debug_client::DebugClient;
 use steeple_proto::spire::agent::debug::v1::{GetInfoRequest, GetInfoResponse, get_info_response};
 use steeple_proto::spire::api::agent::logger::v1::logger_client::LoggerClient;
 use steeple_proto::spire::api::agent::logger::v1::{
     GetLoggerRequest, ResetLogLevelRequest, SetLogLevelRequest,
 };
-use steeple_proto::spire::api::types;
 
 use super::output::Output;
 use super::{AdminConnection, Format};
@@ -53,18 +54,6 @@ pub(super) struct Set {
     level: Level,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Level {
-    Panic,
-    Fatal,
-    Error,
-    #[value(alias = "warning")]
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
 impl Logger {
     pub(super) async fn run(self, output: &mut Output) -> anyhow::Result<()> {
         let plain = match &self {
@@ -77,7 +66,8 @@ impl Logger {
             Self::Get(_) => client.answer(api.get_logger(GetLoggerRequest {})).await?,
             Self::Reset(_) => client.answer(api.reset_log_level(ResetLogLevelRequest {})).await?,
             Self::Set(set) => {
-                let request = SetLogLevelRequest { new_level: set.level.on_the_wire().into() };
+                let request =
+                    SetLogLevelRequest { new_level: log_level_to_proto(set.level).into() };
                 client.answer(api.set_log_level(request)).await?
             }
         };
@@ -88,8 +78,8 @@ impl Logger {
                 "launch_level": logger.launch_level().as_str_name(),
             }));
         }
-        output.line(&format!("Logger Level : {}", name(logger.current_level())))?;
-        output.line(&format!("Launch Level : {}", name(logger.launch_level())))
+        output.line(&format!("Logger Level : {}", log_level_name(logger.current_level())))?;
+        output.line(&format!("Launch Level : {}", log_level_name(logger.launch_level())))
     }
 }
 
@@ -104,28 +94,6 @@ impl Debug {
         }
         print(&info, output)
     }
-}
-
-impl Level {
-    fn on_the_wire(self) -> types::LogLevel {
-        match self {
-            Self::Panic => types::LogLevel::Panic,
-            Self::Fatal => types::LogLevel::Fatal,
-            Self::Error => types::LogLevel::Error,
-            Self::Warn => types::LogLevel::Warn,
-            Self::Info => types::LogLevel::Info,
-            Self::Debug => types::LogLevel::Debug,
-            Self::Trace => types::LogLevel::Trace,
-        }
-    }
-}
-
-/// The name of a level as SPIRE prints it.
-fn name(level: types::LogLevel) -> String {
-    if level == types::LogLevel::Warn {
-        return "warning".to_owned();
-    }
-    level.as_str_name().to_ascii_lowercase()
 }
 
 /// As SPIRE prints it: names of the wire format, and 64-bit numbers as texts.
@@ -176,6 +144,8 @@ fn time(seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use steeple_proto::spire::api::types;
+
     use super::*;
 
     #[test]
@@ -208,11 +178,5 @@ mod tests {
             "cached_svidstore_x509_svids_count": 0,
         });
         assert_eq!(as_json(&info), expected);
-    }
-
-    #[test]
-    fn levels_are_printed_as_spire_prints_them() {
-        assert_eq!(name(types::LogLevel::Warn), "warning");
-        assert_eq!(name(types::LogLevel::Debug), "debug");
     }
 }

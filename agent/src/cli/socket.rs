@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use steeple::spelling::{InstanceError, socket_of_instance};
 use thiserror::Error;
 
 use super::address::{Address, AddressError};
@@ -31,21 +32,9 @@ pub(super) enum SocketError {
     /// A variable does not hold an address.
     #[error("{0} does not say where an agent is")]
     Variable(&'static str, #[source] AddressError),
-    /// An instance is named, and nothing says where instances are.
-    #[error(
-        "--instance {0}: set {SPIRE_TEMPLATE} to the path of the sockets with %i for the instance, \
-         such as /run/spire/%i/api.sock"
-    )]
-    NoTemplate(String),
-    /// What says where instances are has no place for their name.
-    #[error(
-        "{SPIRE_TEMPLATE} is {0:?}; it must have %i where the name of the instance goes, such as \
-         /run/spire/%i/api.sock"
-    )]
-    NoPlace(String),
-    /// The name of an instance would lead elsewhere.
-    #[error("--instance {0:?}: it must be a name without slashes")]
-    Instance(String),
+    /// It is not known where an instance is.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
     /// There is no place for it by default.
     #[error(
         "there is no default data directory without $HOME; say with --socket where the agent's \
@@ -105,17 +94,9 @@ impl Surroundings<'_> {
     }
 
     fn of_instance(&self, instance: &str) -> Result<Address, SocketError> {
-        if instance.is_empty() || instance.contains('/') || instance == ".." {
-            return Err(SocketError::Instance(instance.into()));
-        }
-        let template = (self.variable)(SPIRE_TEMPLATE).filter(|template| !template.is_empty());
-        let template = template.ok_or_else(|| SocketError::NoTemplate(instance.into()))?;
-        let template = template.to_string_lossy();
-        if !template.contains("%i") {
-            return Err(SocketError::NoPlace(template.into_owned()));
-        }
-        let path = template.replace("%i", instance);
-        Address::of_flag(&path).map_err(|error| SocketError::Variable(SPIRE_TEMPLATE, error))
+        let path = socket_of_instance(instance, SPIRE_TEMPLATE, (self.variable)(SPIRE_TEMPLATE))?;
+        let parsed = path.to_str().ok_or(AddressError::NotText).and_then(Address::of_flag);
+        parsed.map_err(|error| SocketError::Variable(SPIRE_TEMPLATE, error))
     }
 
     fn default(&self, ours: PathBuf, spires: &str) -> Address {
@@ -184,15 +165,8 @@ mod tests {
         let refused = |error| Err(SocketError::Variable(VARIABLE, error));
         check((None, None), &[(VARIABLE, "")], refused(AddressError::Empty));
         check((None, None), &[(VARIABLE, "/b")], refused(AddressError::Scheme));
-        for (instance, template, expected) in [
-            ("a", None, SocketError::NoTemplate("a".into())),
-            ("a", Some("/x/s"), SocketError::NoPlace("/x/s".into())),
-            ("..", Some("/x/%i"), SocketError::Instance("..".into())),
-            ("../a", Some("/x/%i"), SocketError::Instance("../a".into())),
-        ] {
-            let variables = template.map(|text| (SPIRE_TEMPLATE, text));
-            check((None, Some(instance)), variables.as_slice(), Err(expected));
-        }
+        let nowhere = InstanceError::NoTemplate("a".into(), SPIRE_TEMPLATE);
+        check((None, Some("a")), &[], Err(nowhere.into()));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! `logger`: how much a running server logs.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use steeple::convert::{log_level_name, log_level_to_proto};
+use steeple::telemetry::Level;
 use steeple_proto::spire::api::server::logger::v1 as pb;
 use steeple_proto::spire::api::types;
 
@@ -38,18 +40,6 @@ pub(super) struct Set {
     level: Level,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Level {
-    Panic,
-    Fatal,
-    Error,
-    #[value(alias = "warning")]
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
 impl Logger {
     pub(super) async fn run(self, output: &mut Output) -> anyhow::Result<()> {
         let (plain, request) = match self {
@@ -63,7 +53,8 @@ impl Logger {
             None => client.answer(api.get_logger(pb::GetLoggerRequest {})).await?,
             Some(None) => client.answer(api.reset_log_level(pb::ResetLogLevelRequest {})).await?,
             Some(Some(level)) => {
-                let request = pb::SetLogLevelRequest { new_level: level.on_the_wire().into() };
+                let request =
+                    pb::SetLogLevelRequest { new_level: log_level_to_proto(level).into() };
                 client.answer(api.set_log_level(request)).await?
             }
         };
@@ -71,20 +62,6 @@ impl Logger {
             return output.json(&logger_json(&logger));
         }
         output.raw(logger_text(&logger).as_bytes())
-    }
-}
-
-impl Level {
-    fn on_the_wire(self) -> types::LogLevel {
-        match self {
-            Self::Panic => types::LogLevel::Panic,
-            Self::Fatal => types::LogLevel::Fatal,
-            Self::Error => types::LogLevel::Error,
-            Self::Warn => types::LogLevel::Warn,
-            Self::Info => types::LogLevel::Info,
-            Self::Debug => types::LogLevel::Debug,
-            Self::Trace => types::LogLevel::Trace,
-        }
     }
 }
 
@@ -96,17 +73,9 @@ fn logger_json(logger: &types::Logger) -> Value {
 }
 
 fn logger_text(logger: &types::Logger) -> String {
-    let current = name(logger.current_level());
-    let launch = name(logger.launch_level());
+    let current = log_level_name(logger.current_level());
+    let launch = log_level_name(logger.launch_level());
     format!("Logger Level : {current}\nLaunch Level : {launch}\n\n")
-}
-
-/// The name of a level as SPIRE prints it.
-fn name(level: types::LogLevel) -> String {
-    if level == types::LogLevel::Warn {
-        return "warning".to_owned();
-    }
-    level.as_str_name().to_ascii_lowercase()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use steeple::spelling::{InstanceError, socket_of_instance};
 use thiserror::Error;
 
 use super::name::Name;
@@ -23,21 +24,9 @@ pub(super) const SPIRE_DEFAULT: &str = "/tmp/spire-server/private/api.sock";
 /// Why it is not known where the socket is.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(super) enum SocketError {
-    /// An instance is named, and nothing says where instances are.
-    #[error(
-        "--instance {0}: set {SPIRE_TEMPLATE} to the path of the sockets with %i for the instance, \
-         such as /run/spire/%i/api.sock"
-    )]
-    NoTemplate(String),
-    /// What says where instances are has no place for their name.
-    #[error(
-        "{SPIRE_TEMPLATE} is {0:?}; it must have %i where the name of the instance goes, such as \
-         /run/spire/%i/api.sock"
-    )]
-    NoPlace(String),
-    /// The name of an instance would lead elsewhere.
-    #[error("--instance {0:?}: it must be a name without slashes")]
-    Instance(String),
+    /// It is not known where an instance is.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
     /// There is no place for it by default.
     #[error(
         "there is no default data directory without $HOME; say with --socket where the server's \
@@ -64,7 +53,7 @@ pub(super) fn locate(
         return Ok(socket.to_owned());
     }
     if let Some(instance) = instance {
-        return of_instance(instance, variable(SPIRE_TEMPLATE));
+        return Ok(socket_of_instance(instance, SPIRE_TEMPLATE, variable(SPIRE_TEMPLATE))?);
     }
     if let Some(socket) = variable(VARIABLE).or_else(|| variable(SPIRE_VARIABLE)) {
         return Ok(socket.into());
@@ -76,18 +65,6 @@ pub(super) fn locate(
         Name::Spire if (around.exists)(&spires) => Ok(spires),
         Name::Spire => Ok(ours().filter(|ours| (around.exists)(ours)).unwrap_or(spires)),
     }
-}
-
-fn of_instance(instance: &str, template: Option<OsString>) -> Result<PathBuf, SocketError> {
-    if instance.is_empty() || instance.contains('/') || instance == ".." {
-        return Err(SocketError::Instance(instance.into()));
-    }
-    let template = template.ok_or_else(|| SocketError::NoTemplate(instance.into()))?;
-    let template = template.to_string_lossy();
-    if !template.contains("%i") {
-        return Err(SocketError::NoPlace(template.into_owned()));
-    }
-    Ok(template.replace("%i", instance).into())
 }
 
 #[cfg(test)]
@@ -125,19 +102,6 @@ mod tests {
         check(&case((None, None)), Ok(Path::new("/ours")));
         let theirs = [(VARIABLE, ""), (SPIRE_VARIABLE, "/theirs")];
         check(&Case { variables: &theirs, ..NOTHING }, Ok(Path::new("/theirs")));
-    }
-
-    #[test]
-    fn an_instance_needs_a_place_for_its_name() {
-        let case =
-            |instance, variables| Case { flags: (None, Some(instance)), variables, ..NOTHING };
-        check(&case("a", &[]), Err(SocketError::NoTemplate("a".into())));
-        let no_place: &[_] = &[(SPIRE_TEMPLATE, "/x/s")];
-        check(&case("a", no_place), Err(SocketError::NoPlace("/x/s".into())));
-        let template: &[_] = &[(SPIRE_TEMPLATE, "/x/%i/%i.s")];
-        check(&case("a", template), Ok(Path::new("/x/a/a.s")));
-        check(&case("../a", template), Err(SocketError::Instance("../a".into())));
-        check(&case("..", template), Err(SocketError::Instance("..".into())));
     }
 
     #[test]
