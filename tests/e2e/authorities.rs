@@ -166,8 +166,8 @@ async fn force_rotation_jwt_authority() {
     assert_eq!(count(&node.agent.log(), dropped), 1);
 }
 
-/// Each step of force-rotation-self-signed and force-rotation-jwt-authority is there after a
-/// `kill -9`, and another one can follow.
+/// Each step of SPIRE's force-rotation-self-signed and force-rotation-jwt-authority is there after
+/// a `kill -9`, and another one can follow.
 #[tokio::test]
 async fn what_was_done_to_an_authority_outlasts_a_kill() {
     let mut node = Deployment::start();
