@@ -59,6 +59,9 @@ const FEDERATION: &[&str] = &[
     "-trustDomainBundleFormat spiffe",
 ];
 
+/// Which authority is meant.
+const AUTHORITY: &[&str] = &["-authorityID a"];
+
 /// What a server is told.
 const RUN: &[&str] = &[
     "-config f",
@@ -131,6 +134,20 @@ const ROWS: &[Row] = &[
     ("x509 mint", "-spiffeID spiffe://td/a", COMMON),
     ("jwt mint", "-spiffeID spiffe://td/a -audience a", &["-ttl 60s", "-write f", "-audience b"]),
     ("jwt mint", "-spiffeID spiffe://td/a -audience a", COMMON),
+    ("localauthority x509 show", "", COMMON),
+    ("localauthority x509 prepare", "", COMMON),
+    ("localauthority x509 activate", "", AUTHORITY),
+    ("localauthority x509 taint", "", AUTHORITY),
+    ("localauthority x509 revoke", "", AUTHORITY),
+    ("localauthority x509 revoke", "-authorityID a", COMMON),
+    ("localauthority jwt show", "", COMMON),
+    ("localauthority jwt prepare", "", COMMON),
+    ("localauthority jwt activate", "", AUTHORITY),
+    ("localauthority jwt taint", "", AUTHORITY),
+    ("localauthority jwt revoke", "", AUTHORITY),
+    ("upstreamauthority taint", "", &["-subjectKeyID a"]),
+    ("upstreamauthority revoke", "", &["-subjectKeyID a"]),
+    ("upstreamauthority revoke", "-subjectKeyID a", COMMON),
     ("logger get", "", COMMON),
     ("logger set", "", &["-level panic", "-level FATAL", "-level error", "-level warn"]),
     ("logger set", "", &["-level info", "-level Debug", "-level trace"]),
