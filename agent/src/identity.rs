@@ -19,7 +19,7 @@ mod pace;
 mod plan;
 mod snapshot;
 
-pub use self::bundles::PreparedBundle;
+pub use self::bundles::{Authorities, PreparedBundle};
 pub use self::credential::{CredentialError, X509Credential};
 pub use self::deps::Deps;
 pub use self::holder::{Holder, IdentityError};

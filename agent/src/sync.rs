@@ -266,7 +266,11 @@ impl Sync {
 /// Says what is newly tainted, in the words that operators of SPIRE look for.
 fn tell_of_taints(former: &View, view: &View) {
     let Some(own) = view.own_prepared() else { return };
-    let (x509, jwt) = own.newly_tainted(former.own_prepared().map(|former| &**former));
+    let former = former.own_prepared();
+    let x509 = own.x509_authorities();
+    let x509 = x509.newly_tainted(former.map(|former| former.x509_authorities()));
+    let jwt = own.jwt_authorities();
+    let jwt = jwt.newly_tainted(former.map(|former| former.jwt_authorities()));
     if !x509.is_empty() {
         info!(subject_key_ids = x509.join(","), "New tainted X.509 authorities found");
     }

@@ -19,10 +19,20 @@ pub struct PreparedBundle {
     jwks: Vec<u8>,
     jwt_keys: Arc<JwtKeys>,
     anchors: AnchorSet,
-    /// Whether an authority is tainted, by its ID.
-    authorities: BTreeMap<String, bool>,
-    /// Until when authorities are valid, by their key ID.
-    ends: BTreeMap<String, i64>,
+    x509_authorities: Authorities,
+    jwt_authorities: Authorities,
+}
+
+/// The authorities of one kind, by their key ID. The ID of a CA says nothing about a JWT key that
+/// has the same, nor the other way round: whoever names a key chooses its ID.
+#[derive(Debug)]
+pub struct Authorities(BTreeMap<String, Authority>);
+
+#[derive(Debug, Default)]
+struct Authority {
+    tainted: bool,
+    /// Until when it is valid, in seconds since 1970, if that is known.
+    end: Option<i64>,
 }
 
 impl PreparedBundle {
@@ -32,28 +42,19 @@ impl PreparedBundle {
         let anchors = AnchorSet::of(bundle.trust_domain.clone(), Anchors::from(&*bundle));
         let x509 = bundle.x509_authorities.iter().filter_map(|authority| {
             let certificate = Certificate::parse(&authority.certificate).ok()?;
-            Some((certificate.subject_key_id_hex()?, authority.tainted))
+            let end = Some(unix_seconds(certificate.not_after()));
+            Some((certificate.subject_key_id_hex()?, Authority { tainted: authority.tainted, end }))
         });
-        let jwt = bundle.jwt_authorities.iter().map(|key| (key.key_id.clone(), key.tainted));
-        let mut authorities = BTreeMap::new();
-        for (id, tainted) in x509.chain(jwt) {
-            *authorities.entry(id).or_default() |= tainted;
-        }
-        let x509_ends = bundle.x509_authorities.iter().filter_map(|authority| {
-            let certificate = Certificate::parse(&authority.certificate).ok()?;
-            Some((certificate.subject_key_id_hex()?, unix_seconds(certificate.not_after())))
+        let jwt = bundle.jwt_authorities.iter().map(|key| {
+            (key.key_id.clone(), Authority { tainted: key.tainted, end: key.expires_at })
         });
-        let jwt_ends = bundle
-            .jwt_authorities
-            .iter()
-            .filter_map(|authority| Some((authority.key_id.clone(), authority.expires_at?)));
         Self {
-            ends: x509_ends.chain(jwt_ends).collect(),
+            x509_authorities: x509.collect(),
+            jwt_authorities: jwt.collect(),
             x509_der: bundle.x509_der(),
             jwks: jwk::write::jwt_keys(&bundle),
             jwt_keys: Arc::new(JwtKeys::new(&bundle.jwt_authorities)),
             anchors,
-            authorities,
             bundle,
         }
     }
@@ -94,33 +95,56 @@ impl PreparedBundle {
         &self.anchors
     }
 
+    /// The CAs, by their subject key ID in lower hex.
+    #[must_use]
+    pub fn x509_authorities(&self) -> &Authorities {
+        &self.x509_authorities
+    }
+
+    /// The JWT keys, by their `kid`.
+    #[must_use]
+    pub fn jwt_authorities(&self) -> &Authorities {
+        &self.jwt_authorities
+    }
+}
+
+impl Authorities {
     /// Until when the authority with this key ID is valid, in seconds since 1970, if that is known.
     #[must_use]
     pub fn end_of(&self, key_id: &str) -> Option<i64> {
-        self.ends.get(key_id).copied()
+        self.0.get(key_id)?.end
     }
 
-    /// Whether the authority with this key ID (the subject key ID of a CA in lower hex, or the
-    /// `kid` of a JWT key) is no longer to be relied on.
+    /// Whether the authority with this key ID is no longer to be relied on.
     #[must_use]
     pub fn is_tainted(&self, key_id: &str) -> bool {
-        self.authorities.get(key_id) == Some(&true)
+        self.0.get(key_id).is_some_and(|authority| authority.tainted)
     }
 
-    /// Whether the bundle has an authority with this key ID, tainted or not.
+    /// Whether there is an authority with this key ID, tainted or not.
     #[must_use]
-    pub fn has_authority(&self, key_id: &str) -> bool {
-        self.authorities.contains_key(key_id)
+    pub fn has(&self, key_id: &str) -> bool {
+        self.0.contains_key(key_id)
     }
 
-    /// The IDs of those that are tainted here and were not in `former`: of CAs, and of JWT keys.
+    /// The IDs of those that are tainted here and were not in `former`.
     #[must_use]
-    pub fn newly_tainted(&self, former: Option<&Self>) -> (Vec<&str>, Vec<&str>) {
-        let jwt = |id: &str| self.bundle.jwt_authorities.iter().any(|key| key.key_id == id);
-        let tainted = self.authorities.iter().filter(|(_, tainted)| **tainted);
-        let new = tainted.map(|(id, _)| id.as_str());
-        let new = new.filter(|id| !former.is_some_and(|former| former.is_tainted(id)));
-        let (of_jwt, of_x509) = new.partition(|id| jwt(id));
-        (of_x509, of_jwt)
+    pub fn newly_tainted(&self, former: Option<&Self>) -> Vec<&str> {
+        let tainted = self.0.iter().filter(|(_, authority)| authority.tainted);
+        let ids = tainted.map(|(id, _)| id.as_str());
+        ids.filter(|id| !former.is_some_and(|former| former.is_tainted(id))).collect()
+    }
+}
+
+impl FromIterator<(String, Authority)> for Authorities {
+    /// Of several with one ID, one that is tainted taints all, and the last that has an end says it.
+    fn from_iter<T: IntoIterator<Item = (String, Authority)>>(authorities: T) -> Self {
+        let mut all: BTreeMap<_, Authority> = BTreeMap::new();
+        for (id, Authority { tainted, end }) in authorities {
+            let known = all.entry(id).or_default();
+            known.tainted |= tainted;
+            known.end = end.or(known.end);
+        }
+        Self(all)
     }
 }

@@ -117,7 +117,7 @@ impl X509Credential {
 
     /// Whether an authority that it depends on is no longer to be relied on.
     pub(super) fn is_tainted(&self, bundle: &PreparedBundle) -> bool {
-        self.issuers.iter().any(|id| bundle.is_tainted(id))
+        self.issuers.iter().any(|id| bundle.x509_authorities().is_tainted(id))
     }
 
     /// Whether the bundle still vouches for it: what depends on a revoked authority does it no
@@ -125,7 +125,7 @@ impl X509Credential {
     #[must_use]
     pub fn is_vouched_for(&self, bundle: &PreparedBundle, now: SystemTime) -> bool {
         // An ID that is there spares the checks of all signatures each time that anything changes.
-        let has_root = self.issuers.last().is_some_and(|id| bundle.has_authority(id));
+        let has_root = self.issuers.last().is_some_and(|id| bundle.x509_authorities().has(id));
         let chain = self.svid.chain().certificates();
         has_root || verify_peer(chain, Role::Client, bundle.anchors(), now).is_ok()
     }

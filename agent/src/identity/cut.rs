@@ -24,7 +24,7 @@ impl Cuts {
         let Some(authority) = svid.authority_key_id() else { return };
         let end = match svid.chain().certificates().get(1) {
             Some(issuer) => Certificate::parse(issuer).ok().map(|issuer| issuer.not_after()),
-            None => bundle.end_of(authority).map(from_unix_seconds),
+            None => bundle.x509_authorities().end_of(authority).map(from_unix_seconds),
         };
         if end.is_some_and(|end| end <= svid.not_after()) {
             self.tell("X509-SVID", svid.spiffe_id(), authority, svid.not_after());
@@ -38,7 +38,8 @@ impl Cuts {
         expires_at: SystemTime,
         bundle: &PreparedBundle,
     ) {
-        if bundle.end_of(key_id).is_some_and(|end| end <= unix_seconds(expires_at)) {
+        let end = bundle.jwt_authorities().end_of(key_id);
+        if end.is_some_and(|end| end <= unix_seconds(expires_at)) {
             self.tell("JWT-SVID", spiffe_id, key_id, expires_at);
         }
     }

@@ -260,13 +260,13 @@ impl Owner {
 
     /// Drops tokens that may not be served any more, and what is beyond the bound.
     fn drop_tokens(&mut self, snapshot: &Snapshot, now: SystemTime) {
-        let own = snapshot.own_bundle();
+        let keys = snapshot.own_bundle().map(|own| own.jwt_authorities());
         let before = self.holdings.jwt.len();
         let mut tainted = 0;
         self.holdings.jwt.retain(|key, token| {
             let current = |entry: &Arc<Entry>| entry.revision == token.revision;
-            let is_tainted = own.is_some_and(|bundle| bundle.is_tainted(&token.key_id));
-            let is_revoked = own.is_some_and(|bundle| !bundle.has_authority(&token.key_id));
+            let is_tainted = keys.is_some_and(|keys| keys.is_tainted(&token.key_id));
+            let is_revoked = keys.is_some_and(|keys| !keys.has(&token.key_id));
             tainted += usize::from(is_tainted);
             now < token.expires_at
                 && snapshot.entry(&key.entry).is_some_and(current)

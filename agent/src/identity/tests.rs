@@ -181,6 +181,28 @@ async fn what_a_revoked_authority_signed_is_dropped_at_once() {
     assert!(node.held().is_none());
 }
 
+/// Whoever names a JWT key chooses its ID, which must neither keep a CA alive nor taint it.
+#[tokio::test(start_paused = true)]
+async fn an_authority_of_the_other_kind_with_the_same_id_says_nothing() {
+    let prepared = |bundle: Bundle| Arc::new(PreparedBundle::new(Arc::new(bundle)));
+    let node = Node::new(vec![web()]).await;
+    let held = node.x509().await.unwrap();
+    let ca_id = held[0].issuers()[0].clone();
+    let mut bundle = (**node.bundle.bundle()).clone();
+    bundle.jwt_authorities[0].key_id = ca_id.clone();
+    bundle.jwt_authorities[0].tainted = true;
+    let tainted = prepared(bundle.clone());
+    assert!(tainted.jwt_authorities().is_tainted(&ca_id));
+    assert_eq!(tainted.jwt_authorities().newly_tainted(None), [&*ca_id]);
+    assert!(tainted.x509_authorities().newly_tainted(None).is_empty());
+    assert!(!held[0].is_tainted(&tainted));
+    *node.server.away.lock().unwrap() = true;
+    bundle.x509_authorities.clear();
+    node.publish(node.entries(), &prepared(bundle));
+    node.pass(Duration::from_millis(1)).await;
+    assert!(node.held().is_none(), "its CA is revoked");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_bundle_does_not_vouch_for_is_never_served() {
     let node = Node::new(vec![web()]).await;
