@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use steeple::entry::{Entry, EntryId};
 use thiserror::Error;
 
-use super::X509Credential;
+use super::{PreparedBundle, X509Credential};
 
 /// The credentials of one instance, as one immutable value.
 #[derive(Clone, Debug, Default)]
@@ -98,6 +98,16 @@ impl TokenKey {
         audience.sort_unstable();
         audience.dedup();
         Self { entry, audience: audience.into() }
+    }
+}
+
+impl JwtToken {
+    /// Whether it is what `entry` gives at its present revision, and the bundle of the own trust
+    /// domain vouches for the key that signed it.
+    #[must_use]
+    pub fn serves(&self, entry: &Entry, own: &PreparedBundle) -> bool {
+        let keys = own.jwt_authorities();
+        self.revision == entry.revision && keys.has(&self.key_id) && !keys.is_tainted(&self.key_id)
     }
 }
 

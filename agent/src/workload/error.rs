@@ -33,6 +33,9 @@ pub enum WorkloadError {
     /// The credentials could not be had.
     #[error("could not fetch SVID: {0}")]
     Identity(#[from] IdentityError),
+    /// What the caller may have changed as often as it was minted.
+    #[error("the identities of the caller are changing; try again")]
+    Changing,
     /// The answer would be longer than clients read.
     #[error("the caller has so many identities that the answer would exceed 4 MiB")]
     TooLarge,
@@ -92,6 +95,7 @@ impl From<WorkloadError> for Status {
             | WorkloadError::NotSynchronised
             | WorkloadError::NoAuthority
             | WorkloadError::Identity(_)
+            | WorkloadError::Changing
             | WorkloadError::TooLarge
             | WorkloadError::Stopping => Self::unavailable(message),
             WorkloadError::NoAudience

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tonic::Request;
 use tracing::debug;
 
-use super::caller::{self, Caller, Party};
+use super::caller::{self, Caller, Entitlement, Party};
 use super::updates::{View, fits};
 use super::x509::hint;
 use super::{Deps, WorkloadError};
@@ -29,6 +29,9 @@ const MAX_AUDIENCE_LENGTH: usize = 1024;
 
 /// The longest audiences in bytes, all together: whatever is in them, the token can be made.
 const MAX_AUDIENCES_LENGTH: usize = 4096;
+
+/// How often tokens are minted for one request, where none is good any more when it is there.
+const ATTEMPTS: usize = 2;
 
 /// What a request for JWT-SVIDs asks for.
 pub(super) struct Wanted {
@@ -78,27 +81,57 @@ pub(super) async fn fetch(
     caller: &Caller,
     wanted: Wanted,
 ) -> Result<JwtsvidResponse, WorkloadError> {
-    let mut entries = caller.entitlement()?.entries;
-    if let Some(id) = &wanted.id {
-        entries.retain(|entry| entry.content.spiffe_id == *id);
-    }
-    if entries.is_empty() {
-        return Err(WorkloadError::NoIdentity);
-    }
-    let tokens = tokens(caller, &entries, &wanted.audience).await?;
-    let svid = |(entry, token): (&Arc<Entry>, JwtToken)| Jwtsvid {
+    let is_wanted =
+        |entry: &Entry| wanted.id.as_ref().is_none_or(|wanted| entry.content.spiffe_id == *wanted);
+    let tokens = tokens(caller, is_wanted, &wanted.audience).await?;
+    let svid = |(entry, token): (Arc<Entry>, JwtToken)| Jwtsvid {
         spiffe_id: entry.content.spiffe_id.to_string(),
         svid: token.token.to_string(),
-        hint: hint(entry),
+        hint: hint(&entry),
     };
-    let response = JwtsvidResponse { svids: entries.iter().zip(tokens).map(svid).collect() };
+    let response = JwtsvidResponse { svids: tokens.into_iter().map(svid).collect() };
     fits(&response)?;
     caller.lives().still_hold()?;
     Ok(response)
 }
 
-/// A token for each of `entries`, for this audience.
+/// A token for each entry that is wanted and the party's own, for this audience. To mint may take
+/// a minute, so the tokens are those of entries that are the party's own after that, as they are
+/// then; where there is none, it is as if that had been so from the start.
 pub(super) async fn tokens(
+    party: &impl Party,
+    is_wanted: impl Fn(&Entry) -> bool,
+    audience: &[String],
+) -> Result<Vec<(Arc<Entry>, JwtToken)>, WorkloadError> {
+    for _ in 0..ATTEMPTS {
+        let entries = wanted(party, &is_wanted)?.entries;
+        let minted = mint(party, &entries, audience).await?;
+        let now = wanted(party, &is_wanted)?;
+        let own = now.snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
+        let current = |(entry, token): (&Arc<Entry>, JwtToken)| {
+            let entry = now.entries.iter().find(|current| current.id == entry.id)?;
+            token.serves(entry, own).then(|| (entry.clone(), token))
+        };
+        let tokens: Vec<_> = entries.iter().zip(minted).filter_map(current).collect();
+        if !tokens.is_empty() {
+            return Ok(tokens);
+        }
+    }
+    Err(WorkloadError::Changing)
+}
+
+/// What the party is entitled to now of what is wanted, which is something.
+fn wanted(
+    party: &impl Party,
+    is_wanted: impl Fn(&Entry) -> bool,
+) -> Result<Entitlement, WorkloadError> {
+    let mut entitlement = party.entitlement()?;
+    entitlement.entries.retain(|entry| is_wanted(entry));
+    if entitlement.entries.is_empty() { Err(WorkloadError::NoIdentity) } else { Ok(entitlement) }
+}
+
+/// A token for each of `entries`, for this audience.
+async fn mint(
     party: &impl Party,
     entries: &[Arc<Entry>],
     audience: &[String],

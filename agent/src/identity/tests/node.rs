@@ -41,6 +41,7 @@ pub(crate) struct FakeServer {
     pub(crate) errors: Mutex<VecDeque<ServerError>>,
     pub(crate) away: Mutex<bool>,
     pub(crate) limit: Mutex<Option<Limit>>,
+    pub(crate) begun: AtomicUsize,
     pub(crate) calls: AtomicUsize,
     pub(crate) signed: AtomicUsize,
 }
@@ -132,6 +133,7 @@ impl ServerApi for FakeServer {
         entry: &EntryId,
         audience: &[String],
     ) -> Result<MintedJwt, ServerError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(5)).await;
         self.charge(1)?;
         let number = self.signed.fetch_add(1, Ordering::SeqCst).to_string();
@@ -202,6 +204,7 @@ impl Node {
             errors: Mutex::default(),
             away: Mutex::new(false),
             limit: Mutex::new(None),
+            begun: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             signed: AtomicUsize::new(0),
         });
@@ -231,6 +234,14 @@ impl Node {
         *self.server.entries.lock().unwrap() = entries.clone();
         let own = TrustDomain::parse("td").unwrap();
         self.snapshot.send_replace(Some(Arc::new(Snapshot::new(own, entries, [bundle.clone()]))));
+    }
+
+    /// This node learns of these entries and of this bundle, while the server signs as before.
+    pub(crate) fn learns(&self, entries: Vec<Entry>, bundle: Bundle) {
+        let own = TrustDomain::parse("td").unwrap();
+        let entries = entries.into_iter().map(Arc::new).collect();
+        let bundle = Arc::new(PreparedBundle::new(Arc::new(bundle)));
+        self.snapshot.send_replace(Some(Arc::new(Snapshot::new(own, entries, [bundle]))));
     }
 
     pub(crate) async fn x509(&self) -> Result<Vec<Arc<X509Credential>>, IdentityError> {

@@ -1,5 +1,6 @@
 //! An agent's Workload API on a socket, and what its tests say to it.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -139,6 +140,15 @@ impl Bench {
     /// The same entries, with this bundle of the own trust domain.
     pub(super) fn publish_own(&self, bundle: Bundle) {
         self.node.publish(self.node.entries(), &Arc::new(PreparedBundle::new(Arc::new(bundle))));
+    }
+
+    /// Returns when the server was asked to sign once more, and has not answered yet.
+    pub(super) async fn a_mint_begins(&self) {
+        let server = &self.node.server;
+        let before = server.begun.load(Ordering::SeqCst);
+        while server.begun.load(Ordering::SeqCst) == before {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// A valid token of this trust domain, for `db`.

@@ -231,3 +231,26 @@ async fn a_delegate_fetches_tokens_which_are_kept_for_it() {
     assert_eq!(code(fetch(&[], "9").await), Code::InvalidArgument);
     assert_eq!(code(fetch(&[""], "9").await), Code::InvalidArgument);
 }
+
+/// Its permission may go while a token is signed, as may whom it asks for.
+#[tokio::test(start_paused = true)]
+async fn a_token_leaves_only_while_the_delegate_and_the_entry_are_there() {
+    for (left, expected) in [
+        (vec![web(), db()], Code::Ok),
+        (vec![web()], Code::PermissionDenied),
+        (vec![db()], Code::PermissionDenied),
+    ] {
+        let bench = Bench::new(vec![web(), db()]).await;
+        let request = FetchJwtsviDsRequest {
+            audience: vec!["a".into()],
+            selectors: vec![selector("9")],
+            pid: 0,
+        };
+        let mut api = bench.delegated();
+        let (fetched, ()) = tokio::join!(api.fetch_jwtsvi_ds(request), async {
+            bench.a_mint_begins().await;
+            bench.node.learns(left, (**bench.node.bundle.bundle()).clone());
+        });
+        assert_eq!(code(fetched), expected);
+    }
+}

@@ -1,6 +1,8 @@
 //! Tokens for whom and for what, and what cannot be asked for.
 
 use serde_json::Value;
+use steeple::bundle::Bundle;
+use steeple::entry::Entry;
 use steeple::jwt::verify::Expected;
 use steeple_proto::workload::{JwtBundlesRequest, JwtsvidRequest, JwtsvidResponse};
 use tonic::{Code, Status};
@@ -62,6 +64,49 @@ async fn each_identity_has_a_token_unless_one_is_named() {
     assert_eq!(ids(fetch(&bench, &["x"], "").await.unwrap()), [web_id.clone(), db_id.clone()]);
     assert_eq!(ids(fetch(&bench, &["x"], &db_id).await.unwrap()), [db_id]);
     assert_eq!(ids(fetch(&bench, &["x"], &web_id).await.unwrap()), [web_id]);
+}
+
+/// While a token is signed, which may take a minute, an entry may go or change. The server still
+/// signs, as one does that decided just before.
+#[tokio::test(start_paused = true)]
+async fn a_token_leaves_only_for_who_is_still_entitled() {
+    let bench = Bench::new(vec![web(), younger("db")]).await;
+    let [web_id, db_id] = ["spiffe://td/web", "spiffe://td/db"];
+    let ids = |message: JwtsvidResponse| {
+        message.svids.into_iter().map(|svid| svid.spiffe_id).collect::<Vec<_>>()
+    };
+    let while_signed = async |audience: &str, entries: Vec<Entry>, bundle: Bundle| {
+        let before = bench.node.entries();
+        let fetched = async { fetch(&bench, &[audience], "").await.map(ids) };
+        let (fetched, ()) = tokio::join!(fetched, async {
+            bench.a_mint_begins().await;
+            bench.node.learns(entries, bundle);
+        });
+        bench.node.publish(before, &bench.node.bundle);
+        fetched
+    };
+    let bundle = || (**bench.node.bundle.bundle()).clone();
+    let changed = |mut entry: Entry| {
+        entry.revision += 1;
+        entry
+    };
+    let both = || vec![web(), younger("db")];
+    assert_eq!(while_signed("a", both(), bundle()).await.unwrap(), [web_id, db_id]);
+    assert_eq!(while_signed("b", vec![younger("db")], bundle()).await.unwrap(), [db_id]);
+    let one_changed = vec![changed(web()), younger("db")];
+    assert_eq!(while_signed("c", one_changed, bundle()).await.unwrap(), [db_id]);
+    // Where nothing is left it is as if that had been so from the start.
+    let denied = while_signed("d", Vec::new(), bundle()).await;
+    assert_eq!(code(denied), Code::PermissionDenied);
+    let all_changed = vec![changed(web()), changed(younger("db"))];
+    assert_eq!(while_signed("e", all_changed, bundle()).await.unwrap(), [web_id, db_id]);
+    for taint in [true, false] {
+        let mut own = bundle();
+        own.jwt_authorities[0].tainted = taint;
+        own.jwt_authorities.truncate(usize::from(taint));
+        let refused = while_signed(if taint { "f" } else { "g" }, both(), own).await;
+        assert_eq!(code(refused), Code::Unavailable);
+    }
 }
 
 /// WAPI-43, H065: what is somebody else's is denied, as if it were not there.
