@@ -127,6 +127,7 @@ where
     fn begin(&mut self, now: Instant) {
         // Whoever asked may have ended in the meantime, or lost patience.
         self.waiting.retain(|job| !job.reply.is_closed());
+        self.refuse_late(now);
         while !self.waiting.is_empty() {
             let Some(begun) = self.pace.begin(now) else { return };
             let jobs: Vec<_> = self.waiting.drain(..begun.batch.min(self.waiting.len())).collect();
@@ -154,10 +155,8 @@ where
         };
         self.pace.ended(begun, outcome, (now, random_fraction()));
         match (outcome, answers) {
-            (Outcome::Busy(_), Err(error)) => self.wait_again(jobs, &error, now),
-            (Outcome::TooLarge(_), Err(error)) if jobs.len() > 1 => {
-                self.wait_again(jobs, &error, now);
-            }
+            (Outcome::Busy(_), Err(error)) => self.wait_again(jobs, &error),
+            (Outcome::TooLarge(_), Err(error)) if jobs.len() > 1 => self.wait_again(jobs, &error),
             (_, Ok(answers)) if answers.len() == jobs.len() => {
                 for (job, answer) in jobs.into_iter().zip(answers) {
                     let _gone = job.reply.send(answer);
@@ -168,15 +167,22 @@ where
         }
     }
 
-    /// Puts back in front what the server had no time for, unless that is out of time then.
-    fn wait_again(&mut self, jobs: Vec<Job<R, A>>, error: &ServerError, now: Instant) {
-        let again_at = self.pace.held_until(now).unwrap_or(now);
-        debug!(requests = jobs.len(), wait = ?again_at.duration_since(now), %error, "minting waits");
-        let (in_time, late): (Vec<_>, Vec<_>) =
-            jobs.into_iter().partition(|job| again_at < job.deadline);
-        refuse(late, &failed(error));
-        for job in in_time.into_iter().rev() {
+    /// Puts back in front what the server had no time for.
+    fn wait_again(&mut self, jobs: Vec<Job<R, A>>, error: &ServerError) {
+        debug!(requests = jobs.len(), %error, "minting waits");
+        for job in jobs.into_iter().rev() {
             self.waiting.push_front(job);
+        }
+    }
+
+    /// Refuses at once who will have lost patience before anybody is asked again.
+    fn refuse_late(&mut self, now: Instant) {
+        let Some(again_at) = self.pace.held_until(now) else { return };
+        let (in_time, late): (Vec<_>, Vec<_>) =
+            self.waiting.drain(..).partition(|job| again_at < job.deadline);
+        self.waiting = in_time.into();
+        if !late.is_empty() {
+            refuse(late, &busy(again_at.duration_since(now)));
         }
     }
 }
@@ -214,6 +220,12 @@ fn failed(error: &ServerError) -> MintFailure {
         | ServerError::Unsupported(_) => MintFailure::Refused(error.to_string()),
         ServerError::Answer(_) => MintFailure::Wrong,
     }
+}
+
+/// The server is left alone for longer than whoever asked waits.
+fn busy(wait: Duration) -> MintFailure {
+    let wait = humantime::format_duration(Duration::from_secs(wait.as_secs().max(1)));
+    MintFailure::Unavailable(format!("it is busy, and will be asked again in {wait}"))
 }
 
 fn stopping() -> MintFailure {

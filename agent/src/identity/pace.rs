@@ -18,6 +18,11 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// How often a wait doubles where each was in vain.
 const MAX_DOUBLINGS: u32 = 6;
 
+/// Until where a wait doubles, unless the server itself says that it is longer. Whoever asks waits
+/// for a minute at most, in which there have to be several tries: many nodes may share one limit,
+/// and to be refused again and again is then nobody's fault.
+const LONGEST_DOUBLED: Duration = Duration::from_secs(10);
+
 /// How much is asked for, at most.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Bounds {
@@ -116,7 +121,9 @@ impl Pace {
         let wait = match hint {
             Some(hint) => {
                 let doublings = self.in_vain.saturating_sub(1).min(MAX_DOUBLINGS);
-                hint.max(SHORTEST_WAIT).mul_f64(1.0 + 0.1 * random).saturating_mul(1 << doublings)
+                let hint = hint.max(SHORTEST_WAIT);
+                let doubled = hint.saturating_mul(1 << doublings).min(LONGEST_DOUBLED);
+                hint.max(doubled).mul_f64(1.0 + 0.1 * random)
             }
             None if is_news => self.backoff.wait(random),
             None => return,
@@ -175,17 +182,34 @@ mod tests {
     }
 
     #[test]
-    fn waits_in_vain_grow_longer() {
+    fn waits_in_vain_grow_longer_up_to_a_bound_or_to_what_the_server_says() {
+        let mut now = Instant::now();
+        let mut check = |hint, expected: [u128; 9]| {
+            let mut pace = Pace::new(MOST);
+            let waits = expected.map(|_| {
+                let call = pace.begin(now).unwrap();
+                pace.ended(call, busy(hint), (now, 0.0));
+                let until = pace.held_until(now).unwrap();
+                let wait = until - now;
+                now = until;
+                wait.as_millis()
+            });
+            assert_eq!(waits, expected);
+        };
+        check(0, [10, 20, 40, 80, 160, 320, 640, 640, 640]);
+        check(1_000, [1_000, 2_000, 4_000, 8_000, 10_000, 10_000, 10_000, 10_000, 10_000]);
+        check(30_000, [30_000; 9]);
+        check(600_000, [600_000; 9]);
+    }
+
+    #[test]
+    fn after_a_success_waits_are_short_again() {
         let (mut pace, mut now) = (Pace::new(MOST), Instant::now());
-        let mut waits = Vec::new();
-        for _ in 0..9 {
+        for _ in 0..3 {
             let call = pace.begin(now).unwrap();
             pace.ended(call, busy(0), (now, 0.0));
-            let until = pace.held_until(now).unwrap();
-            waits.push((until - now).as_millis());
-            now = until;
+            now = pace.held_until(now).unwrap();
         }
-        assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 640, 640]);
         let call = pace.begin(now).unwrap();
         pace.ended(call, Outcome::Answered, (now, 0.0));
         let call = pace.begin(now).unwrap();

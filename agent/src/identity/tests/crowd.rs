@@ -65,6 +65,15 @@ async fn tokens_wait_for_a_busy_server_too() {
     assert!(calls < 500, "{calls} calls for 250 tokens");
 }
 
+/// As where many nodes share a limit: each is refused often, though there is time for all.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_often_is_still_served_within_a_minute() {
+    let node = Node::new(vec![web()]).await;
+    let busy = || ServerError::Busy { retry_after: Some(Duration::from_secs(1)) };
+    node.server.errors.lock().unwrap().extend((0..6).map(|_| busy()));
+    node.x509().await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_ever_for_a_busy_server() {
     let node = Node::new(vec![web()]).await;
@@ -74,6 +83,18 @@ async fn nobody_waits_for_ever_for_a_busy_server() {
     let refused = node.x509().await.unwrap_err();
     assert!(matches!(refused, IdentityError::Mint(MintFailure::Unavailable(_))), "{refused:?}");
     assert!(begun.elapsed() < Duration::from_secs(1), "who would be too late is told at once");
+    // So is who comes later, until it has passed; the server is not asked in vain.
+    let refused = node.jwt(&["a"]).await;
+    assert!(refused.is_ok(), "tokens have a limit of their own: {refused:?}");
+    node.server.errors.lock().unwrap().push_back(busy(600));
+    node.jwt(&["b"]).await.unwrap_err();
+    let (begun, calls) = (Instant::now(), node.server.calls.load(Ordering::SeqCst));
+    let refused = node.jwt(&["b"]).await.unwrap_err().to_string();
+    assert!(refused.contains("it is busy, and will be asked again in 1"), "{refused}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(node.server.calls.load(Ordering::SeqCst), calls);
+    node.pass(Duration::from_secs(660)).await;
+    node.jwt(&["b"]).await.unwrap();
 
     let node = Node::new(vec![web()]).await;
     let begun = Instant::now();
