@@ -4,7 +4,6 @@
 //! It is a courtesy: a server that does not have the call is asked again after a while, and nothing
 //! depends on the answer.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::identity::{Holders, Snapshot};
+use crate::identity::{Holders, InUse, Snapshot};
 use crate::server_api::{ServerApi, ServerError};
 
 /// How often to look at what is held.
@@ -33,10 +32,8 @@ const UNSUPPORTED: Duration = Duration::from_secs(600);
 pub struct Use {
     /// The sequence number of the bundle of this node.
     pub bundle_sequence: u64,
-    /// X.509-SVIDs of workloads, by the key identifier of the CA.
-    pub x509: BTreeMap<String, u32>,
-    /// JWT-SVIDs of workloads, by the ID of the key.
-    pub jwt: BTreeMap<String, u32>,
+    /// SVIDs of workloads.
+    pub held: InUse,
     /// The CAs that the agent's own SVID depends on.
     pub own: Vec<String>,
 }
@@ -111,13 +108,14 @@ fn is_due(told: Option<&Told>, now: &Use, moment: Instant) -> bool {
 impl Use {
     /// Whether authorities change, and not only how much is held.
     fn moves_from(&self, former: &Self) -> bool {
-        let is_between = |of_kind: &BTreeMap<_, _>| of_kind.len() > 1;
-        is_between(&self.x509)
-            || is_between(&self.jwt)
+        let (held, held_before) = (&self.held, &former.held);
+        // A chain names several CAs at any time, of which only the leaf's issuer is moved off.
+        held.x509_issuers.len() > 1
+            || held.jwt.len() > 1
             || self.bundle_sequence != former.bundle_sequence
             || self.own != former.own
-            || !self.x509.keys().eq(former.x509.keys())
-            || !self.jwt.keys().eq(former.jwt.keys())
+            || !held.x509.keys().eq(held_before.x509.keys())
+            || !held.jwt.keys().eq(held_before.jwt.keys())
     }
 }
 
@@ -127,9 +125,9 @@ impl Deps {
         let material = self.material.borrow().clone()?;
         let svid = X509Svid::new(material.chain().clone()).ok()?;
         let snapshot = self.snapshot.borrow().clone()?;
-        let (x509, jwt) = self.holders.authorities_in_use();
+        let held = self.holders.authorities_in_use();
         let bundle_sequence = snapshot.own_bundle()?.bundle().sequence;
-        Some(Use { bundle_sequence, x509, jwt, own: svid.issuer_key_ids() })
+        Some(Use { bundle_sequence, held, own: svid.issuer_key_ids() })
     }
 }
 
@@ -138,8 +136,18 @@ mod tests {
     use super::*;
 
     fn held(x509: &[(&str, u32)]) -> Use {
-        let x509 = x509.iter().map(|(id, count)| ((*id).to_owned(), *count)).collect();
-        Use { bundle_sequence: 1, x509, ..Use::default() }
+        let issuers: Vec<_> = x509.iter().map(|(id, _)| *id).collect();
+        held_under(&issuers, x509)
+    }
+
+    /// What depends on these, and was signed by those.
+    fn held_under(issuers: &[&str], x509: &[(&str, u32)]) -> Use {
+        let held = InUse {
+            x509: x509.iter().map(|(id, count)| ((*id).to_owned(), *count)).collect(),
+            x509_issuers: issuers.iter().map(ToString::to_string).collect(),
+            ..InUse::default()
+        };
+        Use { bundle_sequence: 1, held, ..Use::default() }
     }
 
     #[test]
@@ -163,6 +171,12 @@ mod tests {
         check(minute, &calm, &held(&[]), 1, true);
         check(minute, &calm, &Use { bundle_sequence: 2, ..calm.clone() }, 1, true);
         check(minute, &calm, &Use { own: vec!["b".into()], ..calm.clone() }, 1, true);
+        // An intermediate CA and its root are no move; from one intermediate CA to another is.
+        let tiers = held_under(&["a"], &[("a", 1), ("root", 1)]);
+        check(minute, &tiers, &held_under(&["a"], &[("a", 2), ("root", 2)]), 59, false);
+        let half = held_under(&["a", "b"], &[("a", 1), ("b", 1), ("root", 2)]);
+        check(minute, &tiers, &half, 1, true);
+        check(minute, &half, &held_under(&["a", "b"], &[("a", 1), ("b", 2), ("root", 3)]), 1, true);
         // Whoever does not have the call is left alone.
         check(UNSUPPORTED, &calm, &held(&[("b", 1)]), 59, false);
     }

@@ -23,7 +23,7 @@ pub use self::bundles::{Authorities, PreparedBundle};
 pub use self::credential::{CredentialError, X509Credential};
 pub use self::deps::Deps;
 pub use self::holder::{Holder, IdentityError};
-pub use self::holders::{Capacity, Holders};
+pub use self::holders::{Capacity, Holders, InUse};
 pub use self::holdings::{Held, Holdings, JwtToken, MintFailure};
 pub use self::snapshot::Snapshot;
 

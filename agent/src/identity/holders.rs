@@ -1,6 +1,6 @@
 //! The holders of all instances of this node.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -43,6 +43,17 @@ pub struct Holders {
     live: Arc<Mutex<Live>>,
 }
 
+/// How much of what is held depends on each authority.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct InUse {
+    /// X.509-SVIDs, by the key identifier of each CA that they depend on, up to the root.
+    pub x509: BTreeMap<String, u32>,
+    /// The CAs that signed X.509-SVIDs themselves, by their key identifiers.
+    pub x509_issuers: BTreeSet<String>,
+    /// JWT-SVIDs, by the ID of the key.
+    pub jwt: BTreeMap<String, u32>,
+}
+
 #[derive(Debug, Default)]
 struct Live {
     holders: HashMap<InstanceId, Holder>,
@@ -58,11 +69,10 @@ impl Holders {
         Self { deps, minter, jwt_turns, capacity, live }
     }
 
-    /// How much of what all instances hold depends on each authority: X.509-SVIDs by the key
-    /// identifiers of CAs, and JWT-SVIDs by the IDs of keys.
+    /// How much of what all instances hold depends on each authority.
     #[must_use]
-    pub fn authorities_in_use(&self) -> (BTreeMap<String, u32>, BTreeMap<String, u32>) {
-        let (mut x509, mut jwt) = (BTreeMap::new(), BTreeMap::new());
+    pub fn authorities_in_use(&self) -> InUse {
+        let mut found = InUse::default();
         let held: Vec<_> = {
             let live = lock(&self.live);
             live.holders.values().map(|holder| holder.holdings.borrow().clone()).collect()
@@ -72,11 +82,13 @@ impl Holders {
             None => drop(of_kind.insert(id.to_owned(), 1)),
         };
         for holdings in held {
-            let issuers = holdings.x509.values().flat_map(|credential| credential.issuers());
-            issuers.for_each(|id| count(&mut x509, id));
-            holdings.jwt.values().for_each(|token| count(&mut jwt, &token.key_id));
+            for credential in holdings.x509.values() {
+                credential.issuers().iter().for_each(|id| count(&mut found.x509, id));
+                found.x509_issuers.extend(credential.issuers().first().cloned());
+            }
+            holdings.jwt.values().for_each(|token| count(&mut found.jwt, &token.key_id));
         }
-        (x509, jwt)
+        found
     }
 
     /// The holder of this instance. It comes into being with the first call.

@@ -191,8 +191,8 @@ impl ServerApi for Grpc {
         let answer = self.link.call(|channel| {
             let message = ReportUseRequest {
                 bundle_sequence: held.bundle_sequence,
-                x509: holdings(&held.x509),
-                jwt: holdings(&held.jwt),
+                x509: holdings(&held.held.x509),
+                jwt: holdings(&held.held.jwt),
                 agent_authority_ids: held.own.clone(),
             };
             async move { AuthorityUseClient::new(channel).report_use(request(message)).await }
