@@ -64,7 +64,8 @@ pub trait Signer: fmt::Debug + Send + Sync {
     /// The public half.
     fn public_key(&self) -> &PublicKey;
 
-    /// Signs `message`, which is hashed here. An error is temporary unless the key was removed.
+    /// Signs `message`, which is hashed here. An error is temporary unless somebody else has
+    /// destroyed the key.
     fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, SignError>;
 
     /// How long that takes, which decides where it may be done.
@@ -113,7 +114,10 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
     /// The IDs of all keys, sorted.
     async fn list(&self) -> Result<Vec<KeyId>, KeyStoreError>;
 
-    /// Removes the key. That there was none is not an error.
+    /// Removes the key, so that it is neither loaded nor listed any more. Signers of it go on
+    /// working for as long as they are held; where keys are outside of this process, a key that
+    /// is held goes by the next `remove` or `generate` for its ID after that. That there was none is
+    /// not an error.
     async fn remove(&self, id: &KeyId) -> Result<(), KeyStoreError>;
 }
 

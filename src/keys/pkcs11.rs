@@ -3,7 +3,8 @@
 //! A key is a pair of objects with one label, `PREFIX/KEY-ID`, and one `CKA_ID`, which counts the
 //! pairs of that label. The highest is the key; those below it have been replaced, and one that
 //! lacks its other half is what a generation that was cut off left behind. So a key is replaced by
-//! making the next one, and what is old goes once nobody here holds it any more.
+//! making the next one, and what is old goes once nobody here holds it any more. One that is removed
+//! while it is held loses its public half, so that it is no key to anybody else, and goes later.
 
 use std::collections::HashMap;
 use std::io;
@@ -184,9 +185,11 @@ impl Vault {
     fn load(&self, id: &KeyId) -> Result<Option<Arc<TokenSigner>>, Pkcs11Error> {
         let label = self.prefix.label(id);
         let pairs = self.token.with(|open| objects::pairs(open, Some(&label)))?;
-        let newest = pairs.iter().filter(|pair| pair.is_whole()).max_by_key(|pair| pair.number);
+        let newest = newest(&pairs);
         let signer = newest.map(|pair| self.signer(pair)).transpose()?;
-        if let Err(error) = self.sweep(&pairs, newest.map(|pair| pair.number)) {
+        if pairs.len() > 1
+            && let Err(error) = self.sweep(&label)
+        {
             // They go next time.
             let error = &error as &dyn std::error::Error;
             warn!(key = %id, error, "keys that were replaced are still in the token");
@@ -206,8 +209,14 @@ impl Vault {
     fn remove(&self, id: &KeyId) -> Result<(), Pkcs11Error> {
         let label = self.prefix.label(id);
         self.token.with(|open| {
-            let pairs = objects::pairs(open, Some(&label))?;
-            pairs.iter().try_for_each(|pair| objects::destroy(open, pair))
+            let held = self.in_use();
+            objects::pairs(open, Some(&label))?.iter().try_for_each(|pair| {
+                if held.contains(&pair.number) {
+                    objects::hide(open, pair)
+                } else {
+                    objects::destroy(open, pair)
+                }
+            })
         })
     }
 
@@ -232,23 +241,32 @@ impl Vault {
     }
 
     /// Removes what is below the newest pair and in nobody's hands.
-    fn sweep(&self, pairs: &[Pair], newest: Option<Number>) -> Result<(), Pkcs11Error> {
-        let held: Vec<_> = {
-            let mut held = self.held();
-            held.retain(|_, signer| signer.strong_count() > 0);
-            held.keys().copied().collect()
-        };
-        let is_left = |pair: &&Pair| Some(pair.number) < newest && !held.contains(&pair.number);
-        let left: Vec<_> = pairs.iter().filter(is_left).collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        self.token.with(|open| left.iter().try_for_each(|pair| objects::destroy(open, pair)))
+    fn sweep(&self, label: &str) -> Result<(), Pkcs11Error> {
+        self.token.with(|open| {
+            // Found anew, since numbers of objects end with what they were found in.
+            let pairs = objects::pairs(open, Some(label))?;
+            let newest = newest(&pairs).map(|pair| pair.number);
+            let held = self.in_use();
+            let is_left = |pair: &&Pair| Some(pair.number) < newest && !held.contains(&pair.number);
+            pairs.iter().filter(is_left).try_for_each(|pair| objects::destroy(open, pair))
+        })
+    }
+
+    /// The pairs whose signers somebody holds.
+    fn in_use(&self) -> Vec<Number> {
+        let mut held = self.held();
+        held.retain(|_, signer| signer.strong_count() > 0);
+        held.keys().copied().collect()
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<Number, Weak<TokenSigner>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The pair that is the key.
+fn newest(pairs: &[Pair]) -> Option<&Pair> {
+    pairs.iter().filter(|pair| pair.is_whole()).max_by_key(|pair| pair.number)
 }
 
 /// What a key signs to show that it can.

@@ -176,7 +176,14 @@ pub(super) async fn keeps_contract(store: &dyn KeyStore) {
 
     store.remove(&a).await.unwrap();
     assert!(store.load(&a).await.unwrap().is_none());
-    assert_eq!(store.list().await.unwrap(), [b]);
+    assert_eq!(store.list().await.unwrap(), std::slice::from_ref(&b));
+    let signature = loaded.sign(Scheme::X509, b"m").unwrap();
+    assert!(loaded.public_key().verifies(Scheme::X509, b"m", &signature));
+
+    let next = store.generate(&a, KeyAlgorithm::EcP256).await.unwrap();
+    let loaded = store.load(&a).await.unwrap().unwrap();
+    assert_eq!(loaded.public_key(), next.public_key());
+    assert_eq!(store.list().await.unwrap(), [a, b]);
 }
 
 #[tokio::test]

@@ -201,6 +201,10 @@ impl<L: Ledger> Rotation<L> {
     }
 
     async fn look(&mut self) {
+        // Not those which the last look replaced if it could not publish others.
+        if self.keeper.signs_with(&self.authorities.borrow()) {
+            self.keeper.remove_replaced().await;
+        }
         let looked = self.keeper.look().await;
         let result = match self.publish() {
             Ok(()) => looked,

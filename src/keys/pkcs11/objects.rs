@@ -138,6 +138,11 @@ pub(super) fn destroy(open: &Open, pair: &Pair) -> Result<(), Pkcs11Error> {
     Ok(())
 }
 
+/// Destroys the public half of a pair, so that only those still sign with it who know it.
+pub(super) fn hide(open: &Open, pair: &Pair) -> Result<(), Pkcs11Error> {
+    Ok(pair.public.map_or(Ok(()), |public| open.session().destroy_object(public))?)
+}
+
 /// What says of an object which key's it is, if it is one of ours.
 fn name(open: &Open, object: ObjectHandle) -> Result<Option<(String, Number)>, Pkcs11Error> {
     let wanted = [AttributeType::Label, AttributeType::Id];

@@ -9,7 +9,7 @@ use cryptoki::object::ObjectHandle;
 
 use super::Pkcs11Error;
 use super::objects::{self, Number, Pair};
-use super::token::{Epoch, Open, Token};
+use super::token::{Epoch, Open, Token, knows_no_such_object};
 use crate::der::{self, Writer};
 use crate::keys::{KeyKind, Pace, PublicKey, Scheme, SignError, Signer};
 
@@ -47,7 +47,14 @@ impl TokenSigner {
     pub(super) fn try_sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, Pkcs11Error> {
         let order = Order::new(self.public.kind(), scheme, message)?;
         let signature = self.token.with(|open| {
-            Ok(open.session().sign(&order.mechanism, self.place(open)?, &order.input)?)
+            let place = self.place(open)?;
+            match open.session().sign(&order.mechanism, place, &order.input) {
+                // A token that was away has the key still, elsewhere.
+                Err(error) if knows_no_such_object(&error) && self.find(open)?.is_none() => {
+                    Err(Pkcs11Error::Gone)
+                }
+                signed => Ok(signed?),
+            }
         })?;
         match order.numbers {
             Some(length) => asn1(&signature, length).ok_or(Pkcs11Error::Unproven),
@@ -62,11 +69,15 @@ impl TokenSigner {
         {
             return Ok(place);
         }
-        let pairs = objects::pairs(open, Some(&self.label))?;
-        let own = pairs.iter().find(|pair| pair.number == self.number);
-        let place = own.and_then(|pair| pair.private).ok_or(Pkcs11Error::Gone)?;
+        let place = self.find(open)?.ok_or(Pkcs11Error::Gone)?;
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some((open.epoch(), place));
         Ok(place)
+    }
+
+    fn find(&self, open: &Open) -> Result<Option<ObjectHandle>, Pkcs11Error> {
+        let pairs = objects::pairs(open, Some(&self.label))?;
+        let own = pairs.iter().find(|pair| pair.number == self.number);
+        Ok(own.and_then(|pair| pair.private))
     }
 }
 

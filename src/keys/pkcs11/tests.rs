@@ -25,7 +25,8 @@ const DIRECTORY: &str = "STEEPLE_TEST_TOKENS";
 const PIN: &str = "a pin";
 
 /// A token for each test.
-const TOKENS: [&str; 7] = ["contract", "kinds", "restart", "half", "prefix", "away", "refused"];
+const TOKENS: [&str; 8] =
+    ["contract", "kinds", "restart", "half", "prefix", "away", "refused", "destroyed"];
 
 #[test]
 fn keys_live_in_a_token() {
@@ -138,8 +139,24 @@ mod inside {
         assert_eq!(count(&store), 1);
         assert_eq!(second.sign(Scheme::X509, b"m"), Err(SignError::Unavailable));
         store.remove(&id("a")).await.unwrap();
-        assert_eq!(loaded.sign(Scheme::X509, b"m"), Err(SignError::Unavailable));
+        assert!(loaded.sign(Scheme::X509, b"m").is_ok());
+        assert_eq!(count(&store), 1, "it is still held");
+        drop(loaded);
+        store.remove(&id("a")).await.unwrap();
         assert_eq!(count(&store), 0);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_destroyed_is_no_loss_of_the_token() {
+        let Some(store) = open("destroyed", "example.org") else { return };
+        let epoch = || store.0.token.with(|open| Ok(open.epoch())).unwrap();
+        let key = store.generate(&id("a"), KeyAlgorithm::EcP256).await.unwrap();
+        let other = store.generate(&id("b"), KeyAlgorithm::EcP256).await.unwrap();
+        let before = epoch();
+        open("destroyed", "example.org").unwrap().remove(&id("a")).await.unwrap();
+        assert_eq!(key.sign(Scheme::X509, b"m"), Err(SignError::Unavailable));
+        assert!(other.sign(Scheme::X509, b"m").is_ok());
+        assert_eq!(epoch(), before);
     }
 
     #[tokio::test]

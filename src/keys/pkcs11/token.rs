@@ -319,6 +319,12 @@ fn is_gone(error: &Pkcs11Error) -> bool {
     !matches!(error, Pkcs11Error::Failed(cause) if !is_loss(cause))
 }
 
+/// Whether an object is no longer where it was.
+pub(super) fn knows_no_such_object(error: &Error) -> bool {
+    let Error::Pkcs11(error, _) = error else { return false };
+    matches!(error, RvError::KeyHandleInvalid | RvError::ObjectHandleInvalid)
+}
+
 /// Whether it is what a token answers that is or was away.
 pub(super) fn is_loss(error: &Error) -> bool {
     let Error::Pkcs11(error, _) = error else { return false };

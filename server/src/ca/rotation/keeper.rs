@@ -33,6 +33,8 @@ pub(super) struct Keeper<L> {
     journal: Journal,
     /// The keys of those slots whose record they belong to.
     signers: HashMap<(Kind, Slot), Arc<dyn Signer>>,
+    /// The keys that no longer sign and are still in the key store.
+    replaced: Vec<KeyId>,
     /// What was signed by authorities that were made in the life of this process. Of others it is
     /// not known, so that they count until they expire.
     tails: HashMap<AuthorityId, Tail>,
@@ -48,14 +50,18 @@ impl<L: Ledger> Keeper<L> {
             Some(stored) => Journal::decode(&stored)?,
             None => Journal::default(),
         };
-        let mut signers = HashMap::new();
+        let (mut signers, mut replaced) = (HashMap::new(), Vec::new());
         for record in journal.records() {
             let Some(slot) = record.slot else { continue };
-            match deps.keys.load(&key_id(record.kind, slot)).await? {
+            let key = key_id(record.kind, slot);
+            if record.status == Status::Old {
+                replaced.push(key);
+                continue;
+            }
+            match deps.keys.load(&key).await? {
                 Some(signer) if belongs(record, &*signer) => {
                     signers.insert((record.kind, slot), signer);
                 }
-                Some(_) | None if record.status == Status::Old => {}
                 Some(_) | None => warn!(
                     kind = %record.kind,
                     authority_id = %record.authority_id,
@@ -65,7 +71,7 @@ impl<L: Ledger> Keeper<L> {
         }
         let (tails, useless) = (HashMap::new(), Useless::default());
         let branch = deps.upstream.clone().map(Branch::new);
-        Ok(Self { config, deps, journal, signers, tails, useless, branch })
+        Ok(Self { config, deps, journal, signers, replaced, tails, useless, branch })
     }
 
     /// Makes an authority and publishes it.
@@ -83,7 +89,9 @@ impl<L: Ledger> Keeper<L> {
         self.record(by, intent).await?;
         // Whatever had this slot loses its key now, be it remembered or not.
         self.signers.remove(&(kind, slot));
-        let signer = self.deps.keys.generate(&key_id(kind, slot), self.algorithm(kind)).await?;
+        let key = key_id(kind, slot);
+        self.replaced.retain(|replaced| *replaced != key);
+        let signer = self.deps.keys.generate(&key, self.algorithm(kind)).await?;
         let place = Place { slot, now: self.seconds() };
         let Made { record, changes } = match kind {
             Kind::X509Ca => {
@@ -110,7 +118,8 @@ impl<L: Ledger> Keeper<L> {
         Ok(())
     }
 
-    /// Lets the authority in a slot sign, and forgets the key of the one that did.
+    /// Lets the authority in a slot sign. The key of the one that did goes once the new one is
+    /// published.
     pub(super) async fn activate(
         &mut self,
         by: &Caller,
@@ -135,11 +144,19 @@ impl<L: Ledger> Keeper<L> {
         let event = Event::AuthorityActivated { correlation, kind, slot, authority_id, not_after };
         self.tell(by, event).await;
         self.signers.remove(&(kind, slot.other()));
-        let old = key_id(kind, slot.other());
-        if let Err(error) = self.deps.keys.remove(&old).await {
-            warn!(key = %old, error = &error as &dyn StdError, "an old key was not removed");
-        }
+        self.replaced.push(key_id(kind, slot.other()));
         Ok(())
+    }
+
+    /// Removes the keys that no longer sign. The caller has published what does, a while ago, so
+    /// that nothing that is under way needs them.
+    pub(super) async fn remove_replaced(&mut self) {
+        for key in std::mem::take(&mut self.replaced) {
+            if let Err(error) = self.deps.keys.remove(&key).await {
+                warn!(%key, error = &error as &dyn StdError, "an old key was not removed");
+                self.replaced.push(key);
+            }
+        }
     }
 
     /// No longer vouches for what has been useless for long.

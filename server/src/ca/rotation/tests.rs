@@ -18,7 +18,7 @@ use super::*;
 use crate::audit::event::Caller;
 use crate::ca::request::{JwtRequest, TokenId, X509Request};
 use crate::ca::testing::{Bench, MemoryLedger, NOW, trust_domain};
-use crate::ca::{Ca, Order};
+use crate::ca::{Ca, Order, slots};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -111,6 +111,29 @@ async fn a_life_of_a_minute_goes_on_for_ever() {
     assert!((2..=4).contains(&x509) && (2..=4).contains(&jwt), "{x509} {jwt}");
     // A key that no longer signs is no longer there.
     assert!(bench.keys.list().await.unwrap().len() <= 4);
+    tasks.shutdown(MINUTE).await.unwrap();
+}
+
+/// Whoever has the old authorities when the new ones are published signs with them all the same.
+#[tokio::test(start_paused = true)]
+async fn an_old_key_goes_only_after_another_one_is_published() {
+    let bench = Bench::new();
+    let rotation = bench.start(HOUR).await.unwrap();
+    let mut authorities = rotation.authorities();
+    let first = ids(&authorities.borrow());
+    let tasks = run(rotation);
+    authorities.wait_for(|next| ids(next) != first).await.unwrap();
+    assert_eq!(bench.keys.list().await.unwrap().len(), 4);
+    sleep(2 * slots::TICK.as_secs()).await;
+    assert_eq!(bench.keys.list().await.unwrap().len(), 2);
+    tasks.shutdown(MINUTE).await.unwrap();
+
+    // Nor does a restart between the two leave it behind.
+    let id = "x509-CA-A".parse().unwrap();
+    bench.keys.generate(&id, KeyAlgorithm::EcP256).await.unwrap();
+    let tasks = run(bench.start(HOUR).await.unwrap());
+    sleep(2 * slots::TICK.as_secs()).await;
+    assert!(bench.keys.load(&id).await.unwrap().is_none());
     tasks.shutdown(MINUTE).await.unwrap();
 }
 
