@@ -13,6 +13,7 @@ use tonic_health::pb::health_server::HealthServer;
 use super::output::Terminal;
 use super::*;
 
+mod apply;
 mod entries;
 mod flags;
 mod scripted;

@@ -3,26 +3,32 @@
 //! The set is those of one parent, or those of one owner: entries whose ID starts with the name of
 //! the owner and a dot. Nothing on the wire says who an entry belongs to, and the ID is the one thing
 //! about an entry that never changes. What is in the set and not in the file is deleted only with
-//! `--prune`. An entry changes only at the revision at which it was compared.
+//! `--prune`, and a file that wants nothing empties a set only with `--allow-empty`. An entry changes
+//! or goes only at the revision at which it was compared.
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{ArgGroup, Args};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use steeple::id::SpiffeId;
 use steeple_proto::spire::api::server::entry::v1 as pb;
 use steeple_proto::spire::api::types;
+use tonic::Code;
 
 use self::plan::{Plan, Scope};
 use self::report::Report;
 use super::{file, update};
 use crate::cli::batch::{self, Progress};
-use crate::cli::client::Client;
+use crate::cli::client::{self, Client};
 use crate::cli::output::Output;
-use crate::cli::{Connection, Format};
+use crate::cli::{Connection, Format, pretty};
 
 mod plan;
 mod report;
+
+/// How many entries are looked at again at the same time before they are deleted.
+const LOOKS_AT_ONCE: usize = 16;
 
 /// What `entry apply` is told.
 #[derive(Args, Debug)]
@@ -45,6 +51,9 @@ pub(in crate::cli) struct Apply {
     /// Delete what is not in the file
     #[arg(long)]
     prune: bool,
+    /// Let --prune delete all entries of the set, where the file wants none
+    #[arg(long, alias = "allowEmpty", requires = "prune")]
+    allow_empty: bool,
     /// Only say what would be done
     #[arg(long, alias = "dryRun")]
     dry_run: bool,
@@ -63,13 +72,31 @@ impl Apply {
         let client = self.connection.connect(output).await?;
         let stored = list(&client, &scope, &wanted).await?;
         let plan = Plan::new(&scope, &wanted, stored, self.prune);
+        let is_refused = wanted.is_empty() && !plan.deletes.is_empty() && !self.allow_empty;
+        let refusal = is_refused.then(|| emptied(plan.deletes.len()));
         let mut report = Report::new(plan);
-        if !self.dry_run && !report.has_conflicts() {
+        if self.dry_run {
+            report.print(self.format, true, output)?;
+            return refusal.map_or_else(|| report.outcome(), Err);
+        }
+        if let Some(refusal) = refusal {
+            return Err(refusal).with_context(|| name.to_string());
+        }
+        if !report.has_conflicts() {
             execute(&client, &mut report).await;
         }
-        report.print(self.format, self.dry_run, output)?;
+        report.print(self.format, false, output)?;
         report.outcome()
     }
+}
+
+/// Why a file that wants nothing does not empty a set of so many.
+fn emptied(count: usize) -> anyhow::Error {
+    let all = pretty::count(count, "entry of the set", "entries of the set");
+    anyhow!(
+        "no entry is in the file, so --prune would delete all there is: {all}; add --allow-empty if \
+         that is meant"
+    )
 }
 
 /// The entries of the set, and others that stand in the way of it.
@@ -104,7 +131,7 @@ async fn list(
 /// Does what the plan says: first goes what is in the way of something, last what is in the way of
 /// nothing, so that nobody is without an identity for longer than need be.
 async fn execute(client: &Client, report: &mut Report) {
-    let first = report.ids_to_delete(|delete| delete.is_in_the_way);
+    let first = report.entries_to_delete(|delete| delete.is_in_the_way);
     report.deleted(delete(client, first).await);
     if report.goes_on() {
         let (results, stopped) = update::send(client, report.changes()).await;
@@ -114,7 +141,7 @@ async fn execute(client: &Client, report: &mut Report) {
         report.created(create(client, report.entries_to_create()).await);
     }
     if report.goes_on() {
-        let last = report.ids_to_delete(|delete| !delete.is_in_the_way);
+        let last = report.entries_to_delete(|delete| !delete.is_in_the_way);
         report.deleted(delete(client, last).await);
     }
 }
@@ -131,14 +158,56 @@ async fn create(
     .await
 }
 
+/// Deletes what is as it was when it was compared.
 async fn delete(
     client: &Client,
-    ids: Vec<String>,
+    entries: Vec<types::Entry>,
 ) -> batch::Done<pb::batch_delete_entry_response::Result> {
     let mut api = client.entries();
-    batch::send(client, ids, async |ids| {
-        let request = pb::BatchDeleteEntryRequest { ids };
-        Ok(client.answer(api.batch_delete_entry(request)).await?.results)
+    batch::send(client, entries, async |entries| {
+        // Nothing on the wire ties a deletion to a revision, so this is looked at right before.
+        let looks = entries.into_iter().map(|entry| look_again(client, entry));
+        let looks = stream::iter(looks).buffered(LOOKS_AT_ONCE);
+        let looks: Vec<Result<String, _>> = looks.try_collect().await?;
+        let (mut ids, mut results) = (Vec::new(), Vec::new());
+        for look in looks {
+            match look {
+                Ok(id) => ids.push(id),
+                Err(result) => results.push(result),
+            }
+        }
+        if !ids.is_empty() {
+            let request = pb::BatchDeleteEntryRequest { ids };
+            results.extend(client.answer(api.batch_delete_entry(request)).await?.results);
+        }
+        Ok(results)
     })
     .await
+}
+
+/// The ID of an entry that is as it was when it was compared, or what to say of another.
+async fn look_again(
+    client: &Client,
+    entry: types::Entry,
+) -> anyhow::Result<Result<String, pb::batch_delete_entry_response::Result>> {
+    let id = entry.id;
+    let mask = types::EntryMask { revision_number: true, ..types::EntryMask::default() };
+    let request = pb::GetEntryRequest { id: id.clone(), output_mask: Some(mask) };
+    let (code, message) = match client.outcome(client.entries().get_entry(request)).await? {
+        Ok(now) if now.revision_number == entry.revision_number => return Ok(Ok(id)),
+        Ok(now) => {
+            let (then, now) = (entry.revision_number, now.revision_number);
+            let message = format!(
+                "somebody else changed the entry since it was compared: it was at revision {then}, \
+                 and is at {now}; look at it and apply the file again"
+            );
+            (Code::Aborted, message)
+        }
+        Err(status) if status.code() == Code::NotFound => {
+            (status.code(), status.message().to_owned())
+        }
+        Err(status) => return Err(client::explain(&status)),
+    };
+    let status = Some(types::Status { code: code.into(), message });
+    Ok(Err(pb::batch_delete_entry_response::Result { status, id }))
 }

@@ -13,12 +13,16 @@ use tonic_health::pb::health_server;
 
 /// A server, and what it was asked. An entry whose ID is `similar` exists already, one with `gone`
 /// does not exist, one with `raced` is changed by somebody else first, and a call with `explode` in
-/// it fails as a whole. Of what is similar the hint is `h`.
+/// it fails as a whole. Of what is similar the hint is `h`. What ends with `.raced` is at revision 1
+/// when it is read alone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scripted {
     pub(super) is_sick: bool,
     /// How many entries there are to list.
     pub(super) entries: usize,
+    /// What there is to list instead of that.
+    pub(super) listed: Vec<types::Entry>,
+    pub(super) deletes: Arc<Mutex<Vec<String>>>,
     pub(super) updates: Arc<Mutex<Vec<pb::BatchUpdateEntryRequest>>>,
     pub(super) lists: Arc<Mutex<Vec<pb::ListEntriesRequest>>>,
     pub(super) calls: Arc<Mutex<usize>>,
@@ -60,6 +64,10 @@ impl entry_server::Entry for Scripted {
     ) -> Result<Response<pb::ListEntriesResponse>, Status> {
         let request = request.into_inner();
         self.lists.lock().unwrap().push(request.clone());
+        if !self.listed.is_empty() {
+            let (entries, next_page_token) = (self.listed.clone(), String::new());
+            return Ok(Response::new(pb::ListEntriesResponse { entries, next_page_token }));
+        }
         let from: usize = request.page_token.parse().unwrap_or(0);
         let to = self.entries.min(from + usize::try_from(request.page_size).unwrap());
         // Backwards, so that there is something to sort.
@@ -82,14 +90,16 @@ impl entry_server::Entry for Scripted {
         request: Request<pb::GetEntryRequest>,
     ) -> Result<Response<types::Entry>, Status> {
         let id = request.into_inner().id;
-        if id == "gone" {
+        let revision_number = if id.ends_with(".raced") { 1 } else { 0 };
+        if id.ends_with("gone") {
             return Err(Status::not_found("entry not found"));
         }
         let additional_attributes = Some(types::entry::AdditionalAttributes {
             disable_x509_svid_prefetch: true,
             jwt_svid_include_jti: false,
         });
-        Ok(Response::new(types::Entry { id, additional_attributes, ..types::Entry::default() }))
+        let entry = types::Entry { id, revision_number, ..types::Entry::default() };
+        Ok(Response::new(types::Entry { additional_attributes, ..entry }))
     }
 
     async fn batch_create_entry(
@@ -134,6 +144,7 @@ impl entry_server::Entry for Scripted {
     ) -> Result<Response<pb::BatchDeleteEntryResponse>, Status> {
         let ids = request.into_inner().ids;
         self.called(ids.iter().map(String::as_str))?;
+        self.deletes.lock().unwrap().extend(ids.iter().cloned());
         let result = |id: String| pb::batch_delete_entry_response::Result {
             status: Some(self.status(&id)),
             id,

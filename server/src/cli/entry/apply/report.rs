@@ -100,9 +100,9 @@ impl Report {
         !self.conflicts.is_empty()
     }
 
-    pub(super) fn ids_to_delete(&self, which: impl Fn(&Delete) -> bool) -> Vec<String> {
+    pub(super) fn entries_to_delete(&self, which: impl Fn(&Delete) -> bool) -> Vec<types::Entry> {
         let wanted = self.deletes.iter().filter(|item| which(&item.what));
-        wanted.map(|item| item.what.entry.id.clone()).collect()
+        wanted.map(|item| item.what.entry.clone()).collect()
     }
 
     pub(super) fn changes(&self) -> Vec<(types::EntryMask, types::Entry)> {
