@@ -120,7 +120,9 @@ fn import(text: &str, base: &Base) -> anyhow::Result<Imported> {
 fn surroundings(items: &[Item], out: &mut Translation) {
     for item in items {
         match item.key.as_str() {
-            "server" | "agent" | "plugins" => {}
+            key @ ("server" | "agent" | "plugins") => {
+                out.is_block(item, key);
+            }
             "telemetry" => each(item, "metrics are not sent; see the log and the audit log", out),
             "health_checks" => {
                 let inner = inside(std::slice::from_ref(item), "health_checks");

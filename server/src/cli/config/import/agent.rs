@@ -1,10 +1,10 @@
 //! SPIRE's `agent.conf`, key by key.
 
-use super::hcl::{Item, Value};
+use super::hcl::Item;
 use super::plugins::Plugin;
 use super::server;
-use super::translation::{Base, Fate, Kind, Row, Translation, inside, quoted, text};
-use Fate::{As, Elsewhere, Moot, No, Unless};
+use super::translation::{Base, Fate, Kind, Row, Translation, quoted, text};
+use Fate::{As, Block, Elsewhere, Moot, No, Unless, Untouched};
 
 /// Where SPIRE's agent listens for workloads unless it is told otherwise.
 const SOCKET: &str = "/tmp/spire-agent/public/api.sock";
@@ -18,8 +18,8 @@ const BOUNDED: &str = "calls are bounded for each caller";
 
 /// The keys of `agent`.
 const AGENT: &[Row] = &[
-    ("server_address", Elsewhere),
-    ("server_port", Elsewhere),
+    ("server_address", Elsewhere(Kind::Text)),
+    ("server_port", Elsewhere(Kind::Integer)),
     ("trust_domain", As("trust_domain", Kind::Text)),
     ("data_dir", As("data_dir", Kind::Path)),
     ("socket_path", As("socket_path", Kind::Path)),
@@ -41,8 +41,8 @@ const AGENT: &[Row] = &[
     ("join_token", As("join_token", Kind::Text)),
     ("join_token_file", As("join_token_file", Kind::Path)),
     ("log_file", No(LOG_FILE)),
-    ("log_level", Elsewhere),
-    ("log_format", Elsewhere),
+    ("log_level", Untouched),
+    ("log_format", Untouched),
     ("log_source_location", Unless("false", "lines of the log do not name a place in the source")),
     ("log_selectors", No("selectors are logged or not as a whole, by the level of the log")),
     ("profiling_enabled", Unless("false", PROFILING)),
@@ -67,7 +67,7 @@ const AGENT: &[Row] = &[
     ("x509_svid_cache_max_size", Moot(OWN_KEYS)),
     ("jwt_svid_cache_max_size", Moot(OWN_KEYS)),
     ("authorized_delegates", As("authorized_delegates", Kind::Texts)),
-    ("experimental", Elsewhere),
+    ("experimental", Block),
 ];
 
 const EXPERIMENTAL: &[Row] = &[
@@ -101,12 +101,15 @@ const X509POP: &[Row] = &[
     ("spiffe_endpoint_socket", No("the certificate of a node is in files")),
 ];
 
-const UNIX: &[Row] = &[("discover_workload_path", Elsewhere), ("workload_size_limit", Elsewhere)];
+const UNIX: &[Row] = &[
+    ("discover_workload_path", Elsewhere(Kind::Bool)),
+    ("workload_size_limit", Elsewhere(Kind::Integer)),
+];
 
 const CONTAINER: &str = "the container of a process is told from its cgroup";
 
 const DOCKER: &[Row] = &[
-    ("docker_socket_path", Elsewhere),
+    ("docker_socket_path", Elsewhere(Kind::Text)),
     ("docker_version", Moot("it is agreed on with the engine")),
     ("use_new_container_locator", Unless("true", CONTAINER)),
     ("container_id_cgroup_matchers", No(CONTAINER)),
@@ -122,18 +125,17 @@ const DOCKER: &[Row] = &[
 
 /// Makes an agent's configuration of what is in `agent`.
 pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
-    let address = items.iter().find(|item| item.key == "server_address");
-    let port = items.iter().find(|item| item.key == "server_port");
-    if let Some(address) = address {
-        let host = text(&address.value);
+    let carried = out.carry(("agent", items), AGENT, base);
+    if let Some(host) = carried.text("server_address") {
         let host = if host.contains(':') { format!("[{host}]") } else { host };
-        let port = port.map_or_else(|| "8081".into(), |port| text(&port.value));
-        match base.literal(&Value::Text(format!("{host}:{port}")), Kind::Text) {
-            Ok(server) => out.set(("server", server)),
-            Err(why) => out.leave_out(address, "agent.server_address", &why),
-        }
+        let port = carried.text("server_port").unwrap_or_else(|| "8081".into());
+        out.set(("server", quoted(&format!("{host}:{port}"))));
+    } else if let Some(port) = carried.item("server_port") {
+        let why = "it goes with server_address, which is not there: add server = \"HOST:PORT\", or \
+                   start the agent with --server HOST:PORT";
+        out.leave_out(port, "agent.server_port", why);
     }
-    let settings = out.carry(("agent", items), AGENT, base);
+    let settings = &carried.settings;
     settings.iter().cloned().for_each(|setting| out.set(setting));
     let is_set = |name: &str| settings.iter().any(|(key, _)| *key == name);
     if !is_set("data_dir") {
@@ -143,9 +145,9 @@ pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
     if !is_set("socket_path") {
         out.set_because(("socket_path", quoted(SOCKET)), "SPIRE's default.");
     }
-    let experimental = inside(items, "experimental");
+    let experimental = carried.inside("experimental");
     let experimental = out.carry(("agent.experimental", &experimental), EXPERIMENTAL, base);
-    experimental.into_iter().for_each(|setting| out.set(setting));
+    experimental.settings.into_iter().for_each(|setting| out.set(setting));
     server::log(items, ("agent", base), out);
 }
 
@@ -153,10 +155,12 @@ pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
 pub(super) fn translate_plugin(plugin: &Plugin, base: &Base, out: &mut Translation) {
     let path = plugin.inner_path();
     match (plugin.kind.as_str(), plugin.name.as_str()) {
-        ("NodeAttestor", "join_token") => {}
+        ("NodeAttestor", "join_token") => {
+            out.carry((&path, &plugin.settings), &[], base);
+        }
         ("NodeAttestor", "x509pop") => {
-            let settings = out.carry((&path, &plugin.settings), X509POP, base);
-            out.table("[node_attestor.x509pop]", &settings);
+            let carried = out.carry((&path, &plugin.settings), X509POP, base);
+            out.table("[node_attestor.x509pop]", &carried.settings);
         }
         ("KeyManager", "disk") => {
             let why = "the agent's key is kept in data_dir";
@@ -165,6 +169,7 @@ pub(super) fn translate_plugin(plugin: &Plugin, base: &Base, out: &mut Translati
         ("KeyManager", "memory") => {
             let why = "the agent's key is kept in data_dir, so that it stays the same agent";
             out.note(&plugin.item, &plugin.path(), why);
+            out.carry((&path, &plugin.settings), &[], base);
         }
         ("WorkloadAttestor", "unix") => unix(plugin, base, out),
         ("WorkloadAttestor", "docker") => docker(plugin, base, out),
@@ -182,28 +187,23 @@ pub(super) fn translate_plugin(plugin: &Plugin, base: &Base, out: &mut Translati
 
 fn unix(plugin: &Plugin, base: &Base, out: &mut Translation) {
     let path = plugin.inner_path();
-    out.carry((&path, &plugin.settings), UNIX, base);
-    let is_on = |item: &Item| text(&item.value) == "true";
-    let discovers = plugin.setting("discover_workload_path").is_some_and(is_on);
-    let limit = plugin.setting("workload_size_limit").map(|item| (item, text(&item.value)));
-    let hashes = discovers && !limit.as_ref().is_some_and(|(_, limit)| limit.starts_with('-'));
+    let carried = out.carry((&path, &plugin.settings), UNIX, base);
+    let discovers = carried.text("discover_workload_path").is_some_and(|text| text == "true");
+    let limit = carried.item("workload_size_limit");
+    let hashes = discovers && !limit.is_some_and(|limit| text(&limit.value).starts_with('-'));
     let mut settings = vec![
         ("type", quoted("unix")),
         ("path", discovers.to_string()),
         ("sha256", hashes.to_string()),
     ];
     match limit {
-        Some((item, limit)) if hashes => match base.literal(&item.value, Kind::Integer) {
-            Ok(limit) => settings.push(("workload_size_limit", limit)),
-            Err(why) => {
-                out.leave_out(
-                    item,
-                    &format!("{path}.workload_size_limit"),
-                    &format!("{limit}: {why}"),
-                );
-            }
-        },
-        Some(_) => {}
+        Some(limit) if hashes => settings.push(("workload_size_limit", text(&limit.value))),
+        // It is what says that nothing is hashed.
+        Some(_) if discovers => {}
+        Some(limit) => {
+            let why = "without discover_workload_path no program is hashed, whatever its size";
+            out.note(limit, &format!("{path}.workload_size_limit"), why);
+        }
         // SPIRE's default is no limit.
         None if hashes => settings.push(("workload_size_limit", "0".into())),
         None => {}
@@ -213,9 +213,9 @@ fn unix(plugin: &Plugin, base: &Base, out: &mut Translation) {
 
 fn docker(plugin: &Plugin, base: &Base, out: &mut Translation) {
     let path = plugin.inner_path();
-    out.carry((&path, &plugin.settings), DOCKER, base);
+    let carried = out.carry((&path, &plugin.settings), DOCKER, base);
     let mut settings = vec![("type", quoted("docker"))];
-    if let Some(item) = plugin.setting("docker_socket_path") {
+    if let Some(item) = carried.item("docker_socket_path") {
         let socket = text(&item.value);
         match socket.strip_prefix("unix://") {
             Some(socket) => settings.push(("socket_path", quoted(socket))),

@@ -6,7 +6,7 @@ use super::hcl::{Item, Value};
 use super::translation::{Base, Fate, Kind, Row, Translation, inside, quoted, text};
 use crate::node_attest::path_template::PathTemplate;
 use crate::node_attest::x509pop;
-use Fate::{As, Elsewhere, Moot, No, Unless};
+use Fate::{As, Block, Elsewhere, Moot, No, Unless};
 
 /// A plugin as it is configured.
 pub(super) struct Plugin {
@@ -19,14 +19,17 @@ pub(super) struct Plugin {
     pub(super) settings: Vec<Item>,
 }
 
+const EXTERNAL: &str = "programs of others are not started as plugins";
+
 /// What a plugin is told by whoever starts it.
 const OUTER: &[Row] = &[
-    ("plugin_cmd", No("programs of others are not started as plugins")),
-    ("plugin_args", No("programs of others are not started as plugins")),
-    ("plugin_checksum", No("programs of others are not started as plugins")),
+    // Empty they stand in many a file for a plugin that is built in.
+    ("plugin_cmd", Unless("", EXTERNAL)),
+    ("plugin_args", No(EXTERNAL)),
+    ("plugin_checksum", Unless("", EXTERNAL)),
     ("plugin_data_file", No("put what is in that file into plugin_data, and import again")),
-    ("plugin_data", Elsewhere),
-    ("enabled", Elsewhere),
+    ("plugin_data", Block),
+    ("enabled", Elsewhere(Kind::Bool)),
 ];
 
 const X509POP: &[Row] = &[
@@ -37,9 +40,9 @@ const X509POP: &[Row] = &[
             "only certificates of an existing PKI are taken, and no SVIDs of another server",
         ),
     ),
-    ("ca_bundle_path", Elsewhere),
-    ("ca_bundle_paths", Elsewhere),
-    ("agent_path_template", Elsewhere),
+    ("ca_bundle_path", Elsewhere(Kind::Path)),
+    ("ca_bundle_paths", Elsewhere(Kind::Texts)),
+    ("agent_path_template", Elsewhere(Kind::Text)),
     ("max_intermediates", As("max_intermediates", Kind::Integer)),
     ("max_rsa_key_size", As("max_rsa_key_size", Kind::Integer)),
     (
@@ -58,8 +61,8 @@ const X509POP: &[Row] = &[
 const POOL: &str = "SQLite is part of the server, and has no connections to count";
 
 const SQL: &[Row] = &[
-    ("database_type", Elsewhere),
-    ("connection_string", Elsewhere),
+    ("database_type", Elsewhere(Kind::Text)),
+    ("connection_string", Elsewhere(Kind::Text)),
     ("ro_connection_string", Moot(POOL)),
     ("root_ca_path", Moot(POOL)),
     ("client_cert_path", Moot(POOL)),
@@ -88,24 +91,26 @@ const UPSTREAM_SPIRE: &[Row] = &[
 pub(super) fn all(items: &[Item], base: &Base, out: &mut Translation) -> Vec<Plugin> {
     let mut plugins = Vec::new();
     for kind in items {
-        let Value::Block(named) = &kind.value else {
-            out.leave_out(kind, &format!("plugins.{}", kind.key), "it is no block");
+        if !out.is_block(kind, &format!("plugins.{}", kind.key)) {
             continue;
-        };
-        for item in named {
+        }
+        for item in inside(std::slice::from_ref(kind), &kind.key) {
             let path = format!("plugins.{}.{}", kind.key, item.key);
-            let outer = inside(std::slice::from_ref(item), &item.key);
+            if !out.is_block(&item, &path) {
+                continue;
+            }
+            let outer = inside(std::slice::from_ref(&item), &item.key);
             if outer.iter().any(|one| one.key == "enabled" && text(&one.value) == "false") {
-                out.note(item, &path, "it is switched off");
+                out.note(&item, &path, "it is switched off");
                 continue;
             }
-            out.carry((&path, &outer), OUTER, base);
-            if outer.iter().any(|one| one.key == "plugin_cmd") {
+            let settings = out.carry((&path, &outer), OUTER, base).inside("plugin_data");
+            let is_command = |one: &Item| one.key == "plugin_cmd" && !text(&one.value).is_empty();
+            if outer.iter().any(is_command) {
                 continue;
             }
-            let settings = inside(&outer, "plugin_data");
             let (kind, name) = (kind.key.clone(), item.key.clone());
-            plugins.push(Plugin { kind, name, item: item.clone(), settings });
+            plugins.push(Plugin { kind, name, item, settings });
         }
     }
     plugins
@@ -116,8 +121,9 @@ pub(super) fn translate(plugin: &Plugin, base: &Base, out: &mut Translation) {
     match (plugin.kind.as_str(), plugin.name.as_str()) {
         ("DataStore", "sql") => datastore(plugin, base, out),
         ("KeyManager", "disk") => key_directory(plugin, base, out),
-        ("KeyManager", "memory") => out.table("[key_store]", &[("type", quoted("memory"))]),
+        ("KeyManager", "memory") => plugin.table("[key_store]", &[], base, out),
         ("NodeAttestor", "join_token") => {
+            out.carry((&plugin.inner_path(), &plugin.settings), &[], base);
             out.table("[node_attestor.join_token]", &[("enabled", "true".into())]);
         }
         ("NodeAttestor", "x509pop") => x509pop_server(plugin, base, out),
@@ -141,14 +147,10 @@ impl Plugin {
         format!("{}.plugin_data", self.path())
     }
 
-    pub(super) fn setting(&self, key: &str) -> Option<&Item> {
-        self.settings.iter().find(|item| item.key == key)
-    }
-
     /// A table of its type and what the rows have of its settings.
     fn table(&self, header: &str, rows: &[Row], base: &Base, out: &mut Translation) {
         let mut settings = vec![("type", quoted(&self.name))];
-        settings.extend(out.carry((&self.inner_path(), &self.settings), rows, base));
+        settings.extend(out.carry((&self.inner_path(), &self.settings), rows, base).settings);
         out.table(header, &settings);
     }
 }
@@ -176,15 +178,19 @@ fn missing(kind: &str) -> &'static str {
 
 fn datastore(plugin: &Plugin, base: &Base, out: &mut Translation) {
     let path = plugin.inner_path();
-    out.carry((&path, &plugin.settings), SQL, base);
-    let kind = plugin.setting("database_type");
+    let carried = out.carry((&path, &plugin.settings), SQL, base);
+    let kind = carried.item("database_type");
+    let connection = carried.item("connection_string");
     if kind.is_none_or(|kind| text(&kind.value) != "sqlite3") {
         let item = kind.unwrap_or(&plugin.item);
         out.leave_out(item, &format!("{path}.database_type"), missing("DataStore"));
+        if let Some(item) = connection {
+            let why = "it names a database that the server does not use";
+            out.leave_out(item, &format!("{path}.connection_string"), why);
+        }
         return;
     }
-    let connection = plugin.setting("connection_string").map(|item| text(&item.value));
-    let connection = connection.unwrap_or_default();
+    let connection = connection.map(|item| text(&item.value)).unwrap_or_default();
     let file = connection.strip_prefix("file:").unwrap_or(&connection);
     let file = file.split('?').next().unwrap_or_default();
     if file.is_empty() || file.contains(":memory:") {
@@ -197,7 +203,7 @@ fn datastore(plugin: &Plugin, base: &Base, out: &mut Translation) {
         &[("type", quoted("sqlite")), ("path", quoted(&beside))],
         "Beside SPIRE's database, which has another form.",
     );
-    let item = plugin.setting("connection_string").unwrap_or(&plugin.item);
+    let item = carried.item("connection_string").unwrap_or(&plugin.item);
     out.note(
         item,
         &format!("{path}.connection_string"),
@@ -208,8 +214,9 @@ fn datastore(plugin: &Plugin, base: &Base, out: &mut Translation) {
 
 fn key_directory(plugin: &Plugin, base: &Base, out: &mut Translation) {
     let path = plugin.inner_path();
-    out.carry((&path, &plugin.settings), &[("keys_path", Elsewhere)], base);
-    let Some(keys) = plugin.setting("keys_path") else {
+    let rows = [("keys_path", Elsewhere(Kind::Path))];
+    let carried = out.carry((&path, &plugin.settings), &rows, base);
+    let Some(keys) = carried.item("keys_path") else {
         return out.leave_out(&plugin.item, &format!("{path}.keys_path"), "it is missing");
     };
     let beside = Path::new(&text(&keys.value)).with_file_name("steeple-keys");
@@ -228,10 +235,11 @@ fn key_directory(plugin: &Plugin, base: &Base, out: &mut Translation) {
 
 fn x509pop_server(plugin: &Plugin, base: &Base, out: &mut Translation) {
     let path = plugin.inner_path();
-    let mut settings = out.carry((&path, &plugin.settings), X509POP, base);
+    let mut carried = out.carry((&path, &plugin.settings), X509POP, base);
+    let mut settings = std::mem::take(&mut carried.settings);
     let mut bundles = Vec::new();
     for key in ["ca_bundle_path", "ca_bundle_paths"] {
-        let Some(item) = plugin.setting(key) else { continue };
+        let Some(item) = carried.item(key) else { continue };
         let values = if let Value::List(values) = &item.value {
             values.as_slice()
         } else {
@@ -244,7 +252,7 @@ fn x509pop_server(plugin: &Plugin, base: &Base, out: &mut Translation) {
             }
         }
     }
-    if let Some(item) = plugin.setting("agent_path_template") {
+    if let Some(item) = carried.item("agent_path_template") {
         let template = text(&item.value);
         match PathTemplate::new(&template, x509pop::TEMPLATE_NAMES) {
             Ok(_) => settings.push(("agent_path_template", quoted(&template))),

@@ -2,7 +2,7 @@
 
 use super::hcl::{Item, Value};
 use super::translation::{Base, Fate, Kind, Row, Setting, Translation, inside, quoted, text};
-use Fate::{As, Elsewhere, Moot, No, Unless};
+use Fate::{As, Block, Elsewhere, Moot, No, Unless, Untouched};
 
 /// Where SPIRE's server listens for admins unless it is told otherwise.
 const SOCKET: &str = crate::cli::socket::SPIRE_DEFAULT;
@@ -18,12 +18,12 @@ const SERVER: &[Row] = &[
     ("bind_address", As("bind_address", Kind::Text)),
     ("bind_port", As("bind_port", Kind::Integer)),
     ("socket_path", As("socket_path", Kind::Path)),
-    ("trust_domain", Elsewhere),
+    ("trust_domain", Elsewhere(Kind::Text)),
     ("data_dir", As("data_dir", Kind::Path)),
     ("ca_ttl", As("ca_ttl", Kind::Duration)),
     ("ca_key_type", As("ca_key_type", Kind::Text)),
     ("jwt_key_type", As("jwt_key_type", Kind::Text)),
-    ("ca_subject", Elsewhere),
+    ("ca_subject", Block),
     ("default_x509_svid_ttl", As("default_x509_svid_ttl", Kind::Duration)),
     ("default_jwt_svid_ttl", As("default_jwt_svid_ttl", Kind::Duration)),
     ("agent_ttl", As("agent_ttl", Kind::Duration)),
@@ -32,8 +32,8 @@ const SERVER: &[Row] = &[
     ("admin_ids", As("admin_ids", Kind::Texts)),
     ("audit_log_enabled", Moot("there always is an audit log, in a file of its own: `[audit]`")),
     ("log_file", No(LOG_FILE)),
-    ("log_level", Elsewhere),
-    ("log_format", Elsewhere),
+    ("log_level", Untouched),
+    ("log_format", Untouched),
     ("log_source_location", Unless("false", "lines of the log do not name a place in the source")),
     ("profiling_enabled", Unless("false", PROFILING)),
     ("profiling_port", No(PROFILING)),
@@ -49,10 +49,10 @@ const SERVER: &[Row] = &[
     ("prune_attested_nodes_expired_for", As("prune_attested_nodes_expired_for", Kind::Duration)),
     ("prune_attested_nodes_batch_size", Moot("nothing has to be done in batches")),
     ("prune_tofu_nodes", As("prune_tofu_nodes", Kind::Bool)),
-    ("ratelimit", Elsewhere),
+    ("ratelimit", Block),
     ("max_attested_node_info_staleness", Moot(MEMORY)),
-    ("federation", Elsewhere),
-    ("experimental", Elsewhere),
+    ("federation", Block),
+    ("experimental", Block),
 ];
 
 const CA_SUBJECT: &[Row] = &[
@@ -100,7 +100,8 @@ const EXPERIMENTAL: &[Row] = &[
 
 /// Makes a server's configuration of what is in `server`.
 pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
-    let mut settings = out.carry(("server", items), SERVER, base);
+    let mut carried = out.carry(("server", items), SERVER, base);
+    let mut settings = std::mem::take(&mut carried.settings);
     let is_pruned = settings.iter().any(|(key, _)| *key == "prune_attested_nodes_expired_for");
     if let Some(item) = items.iter().find(|item| item.key == "prune_tofu_nodes" && !is_pruned) {
         settings.retain(|(key, _)| *key != "prune_tofu_nodes");
@@ -108,13 +109,8 @@ pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
         out.note(item, "server.prune_tofu_nodes", why);
     }
     let find = |name: &str| settings.iter().find(|(key, _)| *key == name).cloned();
-    if let Some(item) = items.iter().find(|item| item.key == "trust_domain") {
-        let name = text(&item.value);
-        let name = Value::Text(name.strip_prefix("spiffe://").unwrap_or(&name).to_owned());
-        match base.literal(&name, Kind::Text) {
-            Ok(name) => out.set(("trust_domain", name)),
-            Err(why) => out.leave_out(item, "server.trust_domain", &why),
-        }
+    if let Some(name) = carried.text("trust_domain") {
+        out.set(("trust_domain", quoted(name.strip_prefix("spiffe://").unwrap_or(&name))));
     }
     settings.iter().cloned().for_each(|setting| out.set(setting));
     if find("socket_path").is_none() {
@@ -131,15 +127,15 @@ pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
     for (block, header, rows) in
         [("ca_subject", "[ca_subject]", CA_SUBJECT), ("ratelimit", "[ratelimit]", RATELIMIT)]
     {
-        let inner = inside(items, block);
-        let settings = out.carry((&format!("server.{block}"), &inner), rows, base);
+        let inner = carried.inside(block);
+        let settings = out.carry((&format!("server.{block}"), &inner), rows, base).settings;
         if !settings.is_empty() {
             out.table(header, &settings);
         }
     }
     log(items, ("server", base), out);
-    federation(&inside(items, "federation"), out);
-    let experimental = inside(items, "experimental");
+    federation(&carried.inside("federation"), out);
+    let experimental = carried.inside("experimental");
     out.carry(("server.experimental", &experimental), EXPERIMENTAL, base);
 }
 
@@ -147,7 +143,7 @@ pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
 pub(super) fn log(items: &[Item], (path, base): (&str, &Base), out: &mut Translation) {
     let of_log = |item: &&Item| LOG.iter().any(|(key, _)| *key == item.key);
     let items: Vec<_> = items.iter().filter(of_log).cloned().collect();
-    let mut settings: Vec<Setting> = out.carry((path, &items), LOG, base);
+    let mut settings: Vec<Setting> = out.carry((path, &items), LOG, base).settings;
     for (key, value) in &mut settings {
         if *key == "level" && value == "\"warning\"" {
             *value = quoted("warn");
@@ -161,18 +157,17 @@ pub(super) fn log(items: &[Item], (path, base): (&str, &Base), out: &mut Transla
 /// Relationships are no part of a configuration here: the command that makes each is told.
 fn federation(items: &[Item], out: &mut Translation) {
     for item in items {
-        let Value::Block(domains) = &item.value else {
-            out.leave_out(item, &format!("server.federation.{}", item.key), "it is no block");
+        if !out.is_block(item, &format!("server.federation.{}", item.key)) {
             continue;
-        };
+        }
         if item.key != "federates_with" {
             let why = "there is no bundle endpoint in this server; `bundle show -format spiffe` prints what one serves";
             out.leave_out(item, &format!("server.federation.{}", item.key), why);
             continue;
         }
-        for domain in domains {
+        for domain in inside(std::slice::from_ref(item), &item.key) {
             let key = format!("server.federation.federates_with.{}", domain.key);
-            out.leave_out(domain, &key, &relationship(domain));
+            out.leave_out(&domain, &key, &relationship(&domain));
         }
     }
 }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::config::{Config, DatastoreConfig, KeyStoreConfig, NodeAttestorConfig, UpstreamConfig};
 
+mod every_key;
+
 /// A server as SPIRE's documentation has it.
 const SERVER: &str = r#"server {
     bind_address = "127.0.0.1"

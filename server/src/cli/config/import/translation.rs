@@ -38,8 +38,12 @@ pub(super) enum Fate {
     Unless(&'static str, &'static str),
     /// It has no counterpart, and what to do instead.
     No(&'static str),
-    /// Somebody else sees to it.
-    Elsewhere,
+    /// Somebody else sees to it, who finds it in [`Carried`] if it is of this kind.
+    Elsewhere(Kind),
+    /// It is a block; somebody else sees to what is in it.
+    Block,
+    /// Somebody else carries it over, whatever it is.
+    Untouched,
 }
 
 /// What a key may be set to.
@@ -56,6 +60,15 @@ pub(super) enum Kind {
     Integer,
     Bool,
     Texts,
+}
+
+/// What came of the keys of a block.
+#[derive(Debug, Default)]
+pub(super) struct Carried<'a> {
+    /// What the rows have a place for.
+    pub(super) settings: Vec<Setting>,
+    /// What somebody else sees to, and is what it should be.
+    elsewhere: Vec<&'a Item>,
 }
 
 /// Where paths that are not absolute begin.
@@ -102,22 +115,22 @@ impl Translation {
         self.remark(item, key, (false, why));
     }
 
-    /// Carries over what the rows have a place for, and returns it.
-    pub(super) fn carry(
+    /// Carries over what the rows have a place for, and says of everything else what becomes of it.
+    pub(super) fn carry<'a>(
         &mut self,
-        (path, items): (&str, &[Item]),
+        (path, items): (&str, &'a [Item]),
         rows: &[Row],
         base: &Base,
-    ) -> Vec<Setting> {
-        let mut settings: Vec<Setting> = Vec::new();
+    ) -> Carried<'a> {
+        let mut carried = Carried::default();
         let mut seen = HashSet::new();
         for item in items {
             let key = format!("{path}.{}", item.key);
             let fate = rows.iter().find(|(name, _)| *name == item.key).map(|(_, fate)| *fate);
             let is_again = !seen.insert(&item.key);
             match fate {
-                Some(Fate::Elsewhere) => {}
-                Some(Fate::As(..)) if is_again => {
+                Some(Fate::Untouched) => {}
+                Some(Fate::As(..) | Fate::Elsewhere(_)) if is_again => {
                     self.leave_out(
                         item,
                         &key,
@@ -125,18 +138,36 @@ impl Translation {
                     );
                 }
                 Some(Fate::As(ours, kind)) => match base.literal(&item.value, kind) {
-                    Ok(value) => settings.push((ours, value)),
+                    Ok(value) => carried.settings.push((ours, value)),
                     Err(why) => self.leave_out(item, &key, &why),
                 },
+                Some(Fate::Elsewhere(kind)) => match base.literal(&item.value, kind) {
+                    Ok(_) => carried.elsewhere.push(item),
+                    Err(why) => self.leave_out(item, &key, &why),
+                },
+                Some(Fate::Block) => {
+                    if self.is_block(item, &key) {
+                        carried.elsewhere.push(item);
+                    }
+                }
                 Some(Fate::Moot(why)) => self.note(item, &key, why),
-                Some(Fate::Unless(harmless, _)) if text(&item.value) == harmless => {}
+                Some(Fate::Unless(harmless, _)) if plain(&item.value) == Some(harmless.into()) => {}
                 Some(Fate::Unless(_, why) | Fate::No(why)) => self.leave_out(item, &key, why),
                 None => {
                     self.leave_out(item, &key, "SPIRE has no such key either, as far as is known")
                 }
             }
         }
-        settings
+        carried
+    }
+
+    /// Whether this is a block, as it has to be. If not, it is left out.
+    pub(super) fn is_block(&mut self, item: &Item, key: &str) -> bool {
+        let is_block = matches!(item.value, Value::Block(_));
+        if !is_block {
+            self.leave_out(item, key, &format!("it is {}, and not a block", shown(&item.value)));
+        }
+        is_block
     }
 
     /// The remarks, in the order of the lines.
@@ -154,6 +185,22 @@ impl Translation {
     fn remark(&mut self, item: &Item, key: &str, (is_left_out, text): (bool, &str)) {
         let (key, text) = (key.to_owned(), text.to_owned());
         self.remarks.push(Remark { line: item.line, key, is_left_out, text });
+    }
+}
+
+impl Carried<'_> {
+    /// What is in all blocks of this name.
+    pub(super) fn inside(&self, key: &str) -> Vec<Item> {
+        let named = self.elsewhere.iter().filter(|item| item.key == key);
+        named.flat_map(|item| inside(std::slice::from_ref(*item), key)).collect()
+    }
+
+    pub(super) fn item(&self, key: &str) -> Option<&Item> {
+        self.elsewhere.iter().find(|item| item.key == key).copied()
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        self.item(key).map(|item| text(&item.value))
     }
 }
 
@@ -210,10 +257,14 @@ impl Base {
 
 /// A plain value as it is written; nothing for lists and blocks.
 pub(super) fn text(value: &Value) -> String {
+    plain(value).unwrap_or_default()
+}
+
+fn plain(value: &Value) -> Option<String> {
     match value {
-        Value::Text(text) | Value::Number(text) => text.clone(),
-        Value::Bool(value) => value.to_string(),
-        Value::List(_) | Value::Block(_) => String::new(),
+        Value::Text(text) | Value::Number(text) => Some(text.clone()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::List(_) | Value::Block(_) => None,
     }
 }
 
