@@ -122,24 +122,29 @@ impl Registry {
         self.read(|state| list::entries(&state.entries, filter, page))
     }
 
-    /// Whether some entry makes the holder of this identity an administrator.
+    /// Whether some entry that has not expired at `now`, in seconds since 1970, makes the holder of
+    /// this identity an administrator.
     #[must_use]
-    pub fn is_admin(&self, id: &SpiffeId) -> bool {
-        self.read(|state| state.entries.with_spiffe_id(id).iter().any(|entry| entry.content.admin))
-    }
-
-    /// Whether some entry makes the holder of this identity a downstream server.
-    #[must_use]
-    pub fn is_downstream(&self, id: &SpiffeId) -> bool {
-        self.downstream_entry(id).is_some()
-    }
-
-    /// The first entry that makes the holder of this identity a downstream server.
-    #[must_use]
-    pub fn downstream_entry(&self, id: &SpiffeId) -> Option<Arc<Entry>> {
+    pub fn is_admin(&self, id: &SpiffeId, now: i64) -> bool {
         self.read(|state| {
             let mut entries = state.entries.with_spiffe_id(id).iter();
-            entries.find(|entry| entry.content.downstream).cloned()
+            entries.any(|entry| entry.content.admin && is_in_force(entry, now))
+        })
+    }
+
+    /// Whether some entry that has not expired at `now` makes the holder of this identity a
+    /// downstream server.
+    #[must_use]
+    pub fn is_downstream(&self, id: &SpiffeId, now: i64) -> bool {
+        self.downstream_entry(id, now).is_some()
+    }
+
+    /// The first entry that has not expired at `now` and makes the holder of this identity a downstream server.
+    #[must_use]
+    pub fn downstream_entry(&self, id: &SpiffeId, now: i64) -> Option<Arc<Entry>> {
+        self.read(|state| {
+            let mut entries = state.entries.with_spiffe_id(id).iter();
+            entries.find(|e| e.content.downstream && is_in_force(e, now)).cloned()
         })
     }
 
@@ -220,6 +225,11 @@ impl Registry {
         }
         answer.await.unwrap_or(Err(WriteError::Stopped))
     }
+}
+
+/// Whether an entry counts still. It may be there for a while after its time.
+fn is_in_force(entry: &Entry, now: i64) -> bool {
+    entry.content.expires_at.is_none_or(|expires_at| now < expires_at)
 }
 
 impl fmt::Debug for Registry {

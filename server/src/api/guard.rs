@@ -118,12 +118,14 @@ impl Shared {
             (Standing::NotAnAgent, false)
         };
         // A certificate is verified when its holder connects, and a connection may outlast it.
-        let expired = peer.not_after < unix_seconds(self.clock.now());
+        let now = unix_seconds(self.clock.now());
+        let expired = peer.not_after < now;
         let caller = authz::Caller::Peer(authz::Peer {
             agent,
             admin: !expired
-                && (self.admin_ids.contains(&peer.id) || (own && self.registry.is_admin(&peer.id))),
-            downstream: !expired && own && self.registry.is_downstream(&peer.id),
+                && (self.admin_ids.contains(&peer.id)
+                    || (own && self.registry.is_admin(&peer.id, now))),
+            downstream: !expired && own && self.registry.is_downstream(&peer.id, now),
         });
         Found { caller, promote }
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use steeple::bundle::JwtAuthority;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -90,6 +91,15 @@ pub enum ControlError {
     /// There is no upstream authority.
     #[error("upstream authority is not configured")]
     NoUpstream,
+    /// It was revoked here, and is not vouched for again.
+    #[error("it was revoked")]
+    Revoked,
+    /// Another one has its name.
+    #[error("another key has that ID")]
+    Taken,
+    /// There are too many in the bundle.
+    #[error("the bundle has as many JWT authorities as it may; try again when some have expired")]
+    TooMany,
     /// It was allowed, and failed.
     #[error("the step failed")]
     Failed(#[source] Arc<RotationError>),
@@ -116,6 +126,8 @@ pub(super) enum Order {
     /// A change of the upstream authority with that subject key identifier, which becomes the name
     /// of what is answered.
     ChangeUpstream(Change, String),
+    /// That the key of a server below this one is vouched for.
+    Publish(JwtAuthority),
 }
 
 impl AuthorityControl {
@@ -170,6 +182,15 @@ impl AuthorityControl {
     ) -> Result<Standing, ControlError> {
         let order = Order::ChangeUpstream(change, subject_key_id.to_ascii_lowercase());
         self.ask(caller, order).await
+    }
+
+    /// Vouches for the key of a server below this one.
+    pub async fn publish(
+        &self,
+        caller: Caller,
+        key: JwtAuthority,
+    ) -> Result<Standing, ControlError> {
+        self.ask(caller, Order::Publish(key)).await
     }
 
     async fn ask(&self, caller: Caller, order: Order) -> Result<Standing, ControlError> {

@@ -1,5 +1,7 @@
 //! What the server remembers of its authorities, as it is stored. Private keys are not in it.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -14,6 +16,20 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Journal {
     records: Vec<Record>,
+    revoked: Vec<Revoked>,
+}
+
+/// An authority that was revoked here, and does not come back because somebody else still vouches
+/// for it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoked {
+    /// What it signed.
+    pub kind: Kind,
+    /// Its name.
+    pub authority_id: AuthorityId,
+    /// Until when it would have been valid, in seconds since 1970.
+    pub not_after: i64,
 }
 
 /// An authority.
@@ -73,9 +89,11 @@ struct Version {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Stored<R> {
+struct Stored<'a> {
     version: u32,
-    authorities: R,
+    authorities: Cow<'a, [Record]>,
+    #[serde(default, skip_serializing_if = "<[Revoked]>::is_empty")]
+    revoked: Cow<'a, [Revoked]>,
 }
 
 impl Journal {
@@ -86,14 +104,16 @@ impl Journal {
         if version != VERSION {
             return Err(JournalError::Version(version));
         }
-        let stored: Stored<Vec<Record>> = serde_json::from_slice(stored).map_err(malformed)?;
-        let journal = Self { records: stored.authorities };
+        let Stored { authorities, revoked, .. } =
+            serde_json::from_slice(stored).map_err(malformed)?;
+        let journal = Self { records: authorities.into_owned(), revoked: revoked.into_owned() };
         if journal.contradicts_itself() { Err(JournalError::Contradiction) } else { Ok(journal) }
     }
 
     /// What is stored.
     pub fn encode(&self) -> Result<Vec<u8>, JournalError> {
-        let stored = Stored { version: VERSION, authorities: &self.records };
+        let (authorities, revoked) = (Cow::from(&self.records), Cow::from(&self.revoked));
+        let stored = Stored { version: VERSION, authorities, revoked };
         serde_json::to_vec(&stored).map_err(|error| JournalError::Malformed(error.to_string()))
     }
 
@@ -133,6 +153,24 @@ impl Journal {
         self.records.iter().find(|r| r.kind == kind && r.authority_id.as_str() == id)
     }
 
+    /// What was revoked here and would be valid still.
+    pub(super) fn revoked(&self) -> &[Revoked] {
+        &self.revoked
+    }
+
+    /// Whether the authority of that name was revoked here.
+    pub(super) fn is_revoked(&self, kind: Kind, id: &str) -> bool {
+        self.revoked.iter().any(|r| r.kind == kind && r.authority_id.as_str() == id)
+    }
+
+    /// This journal without that authority, and with the memory that it was revoked.
+    pub(super) fn with_revoked(&self, revoked: Revoked) -> Self {
+        let Revoked { kind, authority_id, .. } = &revoked;
+        let mut journal = self.without(&[(*kind, authority_id.clone())]);
+        journal.revoked.push(revoked);
+        journal
+    }
+
     /// This journal with a prepared authority in its slot, the former holder of which has none.
     pub(super) fn with_prepared(&self, prepared: Record) -> Self {
         let mut records = self.records.clone();
@@ -143,7 +181,7 @@ impl Journal {
             }
         }
         records.push(prepared);
-        Self { records }
+        self.with(records)
     }
 
     /// This journal with the holder of a slot active, and no other one of its kind.
@@ -156,13 +194,18 @@ impl Journal {
                 record.status = Status::Old;
             }
         }
-        Self { records }
+        self.with(records)
     }
 
-    /// This journal without those authorities.
-    pub(super) fn without(&self, ids: &[AuthorityId]) -> Self {
-        let kept = |record: &&Record| !ids.contains(&record.authority_id);
-        Self { records: self.records.iter().filter(kept).cloned().collect() }
+    /// This journal without those authorities, as if there had never been any of those names.
+    pub(super) fn without(&self, names: &[(Kind, AuthorityId)]) -> Self {
+        let is_kept = |kind: Kind, id: &AuthorityId| {
+            !names.iter().any(|(other, name)| *other == kind && name == id)
+        };
+        let mut journal = self.clone();
+        journal.records.retain(|record| is_kept(record.kind, &record.authority_id));
+        journal.revoked.retain(|revoked| is_kept(revoked.kind, &revoked.authority_id));
+        journal
     }
 
     /// This journal without those CAs that signed before and that these roots vouched for.
@@ -171,7 +214,11 @@ impl Journal {
             let root = record.upstream_authority_id.as_ref();
             record.status != Status::Old || !root.is_some_and(|root| roots.contains(root))
         };
-        Self { records: self.records.iter().filter(kept).cloned().collect() }
+        self.with(self.records.iter().filter(kept).cloned().collect())
+    }
+
+    fn with(&self, records: Vec<Record>) -> Self {
+        Self { records, revoked: self.revoked.clone() }
     }
 
     fn contradicts_itself(&self) -> bool {
@@ -229,7 +276,11 @@ mod tests {
     }
 
     fn journal(records: &[Record]) -> Journal {
-        Journal { records: records.to_vec() }
+        Journal { records: records.to_vec(), revoked: Vec::new() }
+    }
+
+    fn revoked(kind: Kind, id: &str) -> Revoked {
+        Revoked { kind, authority_id: id.to_owned().into(), not_after: 5 }
     }
 
     #[test]
@@ -244,7 +295,27 @@ mod tests {
                 ..record("below", Some(Slot::B), Status::Prepared)
             },
         ]);
+        let journal = journal.with_revoked(revoked(Kind::X509Ca, "gone"));
         assert_eq!(Journal::decode(&journal.encode().unwrap()), Ok(journal));
+    }
+
+    #[test]
+    fn what_was_revoked_is_known_by_kind_and_name_whatever_comes_next() {
+        let active = record("id", Some(Slot::A), Status::Active);
+        let key = Record { kind: Kind::JwtKey, ..active.clone() };
+        let journal = journal(&[active.clone(), key]);
+        let journal = journal.with_revoked(revoked(Kind::JwtKey, "id"));
+        assert_eq!(journal.records(), [active]);
+        let next = Record { slot: Some(Slot::B), ..record("next", None, Status::Prepared) };
+        let next = journal.with_prepared(next).with_active(Kind::X509Ca, Slot::B);
+        for journal in [&journal, &next, &next.without_dependents(&["id".to_owned().into()])] {
+            assert!(journal.is_revoked(Kind::JwtKey, "id"));
+            assert!(!journal.is_revoked(Kind::X509Ca, "id"));
+        }
+        let other = next.without(&[(Kind::X509Ca, "id".to_owned().into())]);
+        assert!(other.is_revoked(Kind::JwtKey, "id") && other.records().len() == 1);
+        let pruned = other.without(&[(Kind::JwtKey, "id".to_owned().into())]);
+        assert_eq!(pruned.revoked(), []);
     }
 
     #[test]
@@ -310,7 +381,7 @@ mod tests {
         );
         assert_eq!(third.active(Kind::X509Ca).unwrap().authority_id.as_str(), "2");
         assert_eq!(third.active(Kind::JwtKey), None);
-        let pruned = third.without(&["1".to_owned().into()]);
+        let pruned = third.without(&[(Kind::X509Ca, "1".to_owned().into())]);
         assert_eq!(pruned.records(), &third.records()[1..]);
     }
 }

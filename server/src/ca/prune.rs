@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::authorities::AuthorityId;
+use super::slots::Kind;
 
 /// The longest time for which an authority has to have been useless before it is pruned. A clock
 /// that is wrong for less does no harm.
@@ -14,6 +15,7 @@ const MAX_PATIENCE: Duration = Duration::from_secs(60 * 60);
 /// An authority that does not sign.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate<'a> {
+    pub(super) kind: Kind,
     pub(super) id: &'a AuthorityId,
     /// How long it was to live.
     pub(super) lifetime: Duration,
@@ -23,7 +25,7 @@ pub(super) struct Candidate<'a> {
 
 /// Since when authorities have been useless, by a clock that nobody can set.
 #[derive(Debug, Default)]
-pub(super) struct Useless(HashMap<AuthorityId, Instant>);
+pub(super) struct Useless(HashMap<(Kind, AuthorityId), Instant>);
 
 impl Useless {
     /// Those that were useless whenever this was asked, for as long as one of them was to live, or
@@ -33,15 +35,16 @@ impl Useless {
         candidates: impl Iterator<Item = Candidate<'a>>,
         now: i64,
         instant: Instant,
-    ) -> Vec<AuthorityId> {
+    ) -> Vec<(Kind, AuthorityId)> {
         let useless: Vec<_> = candidates.filter(|candidate| candidate.end < now).collect();
-        self.0.retain(|id, _| useless.iter().any(|candidate| candidate.id == id));
+        self.0.retain(|(kind, id), _| useless.iter().any(|c| c.kind == *kind && c.id == id));
         let mut for_long = Vec::new();
         for candidate in useless {
-            let since = *self.0.entry(candidate.id.clone()).or_insert(instant);
+            let name = (candidate.kind, candidate.id.clone());
+            let since = *self.0.entry(name.clone()).or_insert(instant);
             let patience = candidate.lifetime.min(MAX_PATIENCE);
             if instant.saturating_duration_since(since) >= patience {
-                for_long.push(candidate.id.clone());
+                for_long.push(name);
             }
         }
         for_long
@@ -59,7 +62,7 @@ mod tests {
         let mut useless = Useless::default();
         let mut check = |lifetime, now, seconds, expected| {
             let lifetime = Duration::from_secs(lifetime);
-            let candidate = Candidate { id: &id, lifetime, end: 1_000 };
+            let candidate = Candidate { kind: Kind::JwtKey, id: &id, lifetime, end: 1_000 };
             let instant = start + Duration::from_secs(seconds);
             let pruned = useless.for_long([candidate].into_iter(), now, instant);
             assert_eq!(!pruned.is_empty(), expected, "{now} {seconds}");

@@ -19,7 +19,7 @@ use tracing::{error, info};
 
 use self::branch::Branch;
 use self::keeper::Keeper;
-use super::authorities::Authorities;
+use super::authorities::{Authorities, AuthorityId};
 use super::control::{AuthorityControl, Request};
 use super::journal::{Journal, JournalError};
 use super::record::chain;
@@ -128,6 +128,12 @@ pub enum RotationError {
     /// What it signed depends on what it does not rely on itself.
     #[error("the upstream authority still signs with what it has tainted")]
     UpstreamTainted,
+    /// What it signed depends on what was revoked here.
+    #[error(
+        "the upstream authority signs below the root {0}, which was revoked here; let it sign below \
+         another one, or append that root to the bundle to rely on it again"
+    )]
+    UpstreamRevoked(AuthorityId),
     /// There is no random number to name a key by.
     #[error("no random number")]
     Random,
@@ -294,7 +300,10 @@ impl RotationError {
     /// Whether it is what stands above this server that failed.
     fn is_of_upstream(&self) -> bool {
         match self {
-            Self::Upstream(_) | Self::UnusableCa(_) | Self::UpstreamTainted => true,
+            Self::Upstream(_)
+            | Self::UnusableCa(_)
+            | Self::UpstreamTainted
+            | Self::UpstreamRevoked(_) => true,
             Self::Ledger(_)
             | Self::Journal(_)
             | Self::Keys(_)

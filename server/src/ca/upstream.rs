@@ -134,6 +134,9 @@ pub enum UnusableCa {
     /// The chain does not hold together, or does not end in one of the roots.
     #[error("the chain does not lead to a root that upstream vouches for")]
     NoRoot,
+    /// A root is not the certificate of a CA.
+    #[error("a root is not the certificate of a CA")]
+    RootNotCa,
     /// The root cannot be named, and so not be tainted or revoked.
     #[error("the root has no subject key identifier")]
     NoRootId,
@@ -204,6 +207,15 @@ impl UpstreamCa {
     pub fn not_after(&self) -> SystemTime {
         self.not_after
     }
+}
+
+/// Checks that a root can vouch for others, and be named when it is to be tainted or revoked.
+pub fn check_root(root: &X509Authority) -> Result<(), UnusableCa> {
+    let certificate = Certificate::parse(&root.certificate)?;
+    if !certificate.is_ca() {
+        return Err(UnusableCa::RootNotCa);
+    }
+    certificate.subject_key_id().map(drop).ok_or(UnusableCa::NoRootId)
 }
 
 /// Checks that an authority is a root, or leads to one through those that follow it, and that all of

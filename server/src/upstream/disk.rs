@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use crate::ca::upstream::{
     CaRequest, MintedCa, Published, UnusableCa, UpstreamAuthority, UpstreamError, Vouched,
-    leads_to_root,
+    check_root, leads_to_root,
 };
 
 /// Where the CA is.
@@ -110,6 +110,14 @@ pub enum DiskError {
         path: PathBuf,
         /// What is wrong.
         source: PemError,
+    },
+    /// A root is not fit to be one.
+    #[error("each root in {} has to be a CA with a subject key identifier", path.display())]
+    Root {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: UnusableCa,
     },
     /// The CA is not below one of the roots, or something has expired.
     #[error("{} does not lead to a root in {}", cert.display(), bundle.display())]
@@ -260,9 +268,15 @@ impl Config {
     }
 
     fn roots(&self, chain: &Chain, files: &Files) -> Result<Vec<X509Authority>, DiskError> {
+        let root = |path: &Path| {
+            let path = path.to_owned();
+            move |source| DiskError::Root { path, source }
+        };
         if let (Some(path), Some(text)) = (&self.bundle_file, &files.bundle) {
-            return pem::parse(text)
-                .map_err(|source| DiskError::Bundle { path: path.clone(), source });
+            let roots = pem::parse(text)
+                .map_err(|source| DiskError::Bundle { path: path.clone(), source })?;
+            roots.iter().try_for_each(check_root).map_err(root(path))?;
+            return Ok(roots);
         }
         let path = || self.cert_file.clone();
         let certificate = Certificate::parse(chain.leaf())
@@ -271,7 +285,9 @@ impl Config {
             return Err(DiskError::NoBundle { path: path() });
         }
         let certificate = CertificateDer::from(chain.leaf().to_vec());
-        Ok(vec![X509Authority { certificate, tainted: false }])
+        let authority = X509Authority { certificate, tainted: false };
+        check_root(&authority).map_err(root(&self.cert_file))?;
+        Ok(vec![authority])
     }
 }
 

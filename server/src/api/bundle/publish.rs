@@ -8,58 +8,60 @@ use steeple::convert::jwt_authority_from_proto;
 use steeple::keys::PublicKey;
 use steeple_proto::spire::api::server::bundle::v1 as pb;
 use tonic::Request;
-use tracing::info;
 
 use crate::api::error::ApiError;
+use crate::api::limits::Limited;
+use crate::api::local_authority::refusal::{Asked, AuthorityRefusal, Object};
 use crate::api::{Deps, admitted};
-use crate::audit::event::{BundleFacts, Event};
-use crate::ca::upstream::Published;
-use crate::registry::bundles::OwnBundleChange;
+use crate::ca::slots::Kind;
 
-/// Adds the key to the own bundle, which is returned, and passes it on to the server above, if there
-/// is one. The key is kept here even if that fails: then the caller publishes it again.
+/// The longest name of a key, in bytes.
+const MAX_KEY_ID: usize = 255;
+
+/// Has the key added to the own bundle, which is returned, and passes it on to the server above, if
+/// there is one. The key is kept here even if that fails: then the caller publishes it again. What
+/// else the server above vouches for is not taken from its answer: the bundle follows it anyway.
 pub(super) async fn jwt_authority(
     deps: &Deps,
     request: &Request<pb::PublishJwtAuthorityRequest>,
 ) -> Result<Arc<Bundle>, ApiError> {
     let admitted = admitted(request)?;
     deps.recordable()?;
+    let peer = admitted.downstream().ok_or(ApiError::Internal)?;
+    // It may be gone since the caller was let in.
+    let now = unix_seconds(deps.clock.now());
+    if !deps.registry.is_downstream(&peer.id, now) {
+        return Err(ApiError::Denied { method: admitted.method, reason: None });
+    }
+    deps.charge(request, Limited::JwtSigning, 1)?;
     let expected = "a JWT authority is needed";
     let key = request.get_ref().jwt_authority.as_ref();
     let key = key.ok_or(ApiError::Invalid { field: "jwt_authority", expected })?;
-    let now = deps.clock.now();
     let key = JwtAuthority { tainted: false, ..jwt_authority_from_proto(key)? };
-    check(&key, &deps.registry.own_bundle(), unix_seconds(now))?;
-    let known = deps.registry.own_bundle().sequence;
-    let change = OwnBundleChange::Append { x509: Vec::new(), jwt: vec![key.clone()] };
-    let mut bundle = deps.registry.change_own_bundle(change, now).await?;
-    if bundle.sequence != known {
-        info!(key_id = key.key_id, "JWT authority of a downstream server published");
-        let event = Event::BundleSet { bundle: BundleFacts::from(&*bundle) };
-        deps.record_done(&admitted.for_audit(), [event]).await;
+    check(&key, now)?;
+    let published = deps.authorities.publish(admitted.for_audit(), key.clone()).await;
+    let of = Object::Own(Kind::JwtKey);
+    published.map_err(|error| AuthorityRefusal { asked: Asked::Publish, of, error })?;
+    if let Some(upstream) = &deps.upstream {
+        upstream.publish_jwt_key(key).await?;
     }
-    if let Some(upstream) = &deps.upstream
-        && let Published::Keys(jwt) = upstream.publish_jwt_key(key).await?
-    {
-        let change = OwnBundleChange::Append { x509: Vec::new(), jwt };
-        bundle = deps.registry.change_own_bundle(change, now).await?;
-    }
-    Ok(bundle)
+    Ok(deps.registry.own_bundle())
 }
 
-/// Refuses a key that could not verify anything, or that would take the name of another one.
-fn check(key: &JwtAuthority, bundle: &Bundle, now: i64) -> Result<(), ApiError> {
-    let field = "jwt_authority";
+/// Refuses a key that could not verify anything, would never be forgotten, or has no name that can
+/// be shown.
+fn check(key: &JwtAuthority, now: i64) -> Result<(), ApiError> {
+    let refused = |expected| Err(ApiError::Invalid { field: "jwt_authority", expected });
+    let is_shown = key.key_id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if key.key_id.len() > MAX_KEY_ID || !is_shown {
+        return refused("the key ID has to be at most 255 printable ASCII characters");
+    }
     if PublicKey::from_spki(&key.public_key).is_err() {
-        let expected = "has to be an RSA or EC public key in DER (PKIX)";
-        return Err(ApiError::Invalid { field, expected });
+        return refused("has to be an RSA or EC public key in DER (PKIX)");
     }
-    if key.expires_at.is_some_and(|expires_at| expires_at <= now) {
-        return Err(ApiError::Invalid { field, expected: "must not have expired" });
+    match key.expires_at {
+        None => refused("expires_at is needed"),
+        Some(expires_at) if expires_at <= now => refused("must not have expired"),
+        Some(_) => Ok(()),
     }
-    let mut known = bundle.jwt_authorities.iter();
-    if known.any(|known| known.key_id == key.key_id && known.public_key != key.public_key) {
-        return Err(ApiError::Invalid { field, expected: "another key has that ID" });
-    }
-    Ok(())
 }

@@ -26,6 +26,8 @@ pub(in crate::api) enum Asked {
     Prepare,
     /// A change of one.
     Change(Change),
+    /// That one of a server below this one is vouched for.
+    Publish,
 }
 
 /// Of what it was asked.
@@ -47,15 +49,19 @@ impl AuthorityRefusal {
             | ControlError::Active
             | ControlError::Prepared
             | ControlError::Untainted => Code::InvalidArgument,
+            ControlError::Taken => Code::InvalidArgument,
             ControlError::Old => match self.asked {
                 Asked::Change(Change::Activate) => Code::FailedPrecondition,
-                Asked::Change(Change::Taint | Change::Revoke) | Asked::State | Asked::Prepare => {
-                    Code::InvalidArgument
-                }
+                Asked::Change(Change::Taint | Change::Revoke)
+                | Asked::State
+                | Asked::Prepare
+                | Asked::Publish => Code::InvalidArgument,
             },
-            ControlError::Unusable | ControlError::HasUpstream | ControlError::NoUpstream => {
-                Code::FailedPrecondition
-            }
+            ControlError::Unusable
+            | ControlError::HasUpstream
+            | ControlError::NoUpstream
+            | ControlError::Revoked => Code::FailedPrecondition,
+            ControlError::TooMany => Code::ResourceExhausted,
             ControlError::Failed(_) => Code::Internal,
         }
     }
@@ -70,7 +76,7 @@ impl AuthorityRefusal {
             }
             (Asked::Change(Change::Activate), _)
             | (Asked::Change(Change::Taint), Object::Own(_))
-            | (Asked::State | Asked::Prepare, _) => "",
+            | (Asked::State | Asked::Prepare | Asked::Publish, _) => "",
         }
     }
 }
@@ -83,8 +89,12 @@ impl fmt::Display for AuthorityRefusal {
             | ControlError::Active
             | ControlError::Prepared
             | ControlError::Old => write!(f, "{}{}", self.prefix(), self.reason()),
-            ControlError::Initializing | ControlError::Unusable | ControlError::NoUpstream => {
-                self.error.fmt(f)
+            ControlError::Initializing
+            | ControlError::Unusable
+            | ControlError::NoUpstream
+            | ControlError::TooMany => self.error.fmt(f),
+            ControlError::Revoked | ControlError::Taken => {
+                write!(f, "jwt_authority: {}", self.error)
             }
             ControlError::Untainted => f.write_str(match self.of {
                 Object::Own(Kind::X509Ca) => {
@@ -104,7 +114,8 @@ impl fmt::Display for AuthorityRefusal {
                     Asked::Change(Change::Revoke) => "revoked",
                     Asked::Change(Change::Taint | Change::Activate)
                     | Asked::State
-                    | Asked::Prepare => "tainted",
+                    | Asked::Prepare
+                    | Asked::Publish => "tainted",
                 }
             ),
             ControlError::Failed(_) => write!(f, "failed to {}", Deed(self)),
@@ -118,7 +129,7 @@ impl AuthorityRefusal {
         use Change::{Activate, Revoke, Taint};
         let change = match self.asked {
             Asked::Change(change) => change,
-            Asked::State | Asked::Prepare => return "there is no such authority",
+            Asked::State | Asked::Prepare | Asked::Publish => return "there is no such authority",
         };
         match (&self.error, self.of, change) {
             (ControlError::NoId, Object::Own(_), _) => "no authority ID provided",
@@ -165,6 +176,7 @@ impl fmt::Display for Deed<'_> {
         f.write_str(match self.0.asked {
             Asked::State => "look at ",
             Asked::Prepare => "prepare ",
+            Asked::Publish => "publish ",
             Asked::Change(Change::Activate) => "activate ",
             Asked::Change(Change::Taint) => "taint ",
             Asked::Change(Change::Revoke) => "revoke ",

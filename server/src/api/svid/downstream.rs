@@ -1,5 +1,6 @@
 //! Signs the CA certificates of servers below this one.
 
+use steeple::clock::unix_seconds;
 use steeple_proto::spire::api::server::svid::v1 as pb;
 use tonic::Request;
 
@@ -20,7 +21,7 @@ pub(super) async fn issue(
     let admitted = admitted(request)?;
     let peer = admitted.downstream().ok_or(ApiError::Internal)?;
     // It may be gone since the caller was let in.
-    let entry = deps.registry.downstream_entry(&peer.id);
+    let entry = deps.registry.downstream_entry(&peer.id, unix_seconds(deps.clock.now()));
     let entry = entry.ok_or(ApiError::Denied { method: admitted.method, reason: None })?;
     let wish = request.get_ref();
     let csr = csr(&wish.csr)?;

@@ -6,10 +6,15 @@ use steeple_proto::spire::api::server::bundle::v1 as bundle_pb;
 use steeple_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
 use steeple_proto::spire::api::server::entry::v1 as entry_pb;
 use steeple_proto::spire::api::server::entry::v1::entry_client::EntryClient;
+use steeple_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
+use steeple_proto::spire::api::server::localauthority::v1::{
+    RevokeJwtAuthorityRequest, TaintJwtAuthorityRequest,
+};
 use steeple_proto::spire::api::server::svid::v1 as svid_pb;
 use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 
 use super::*;
+use crate::api::limits::{Limited, Source};
 use crate::ca::testing::tiers::{HOUR, Tier};
 use crate::ca::testing::upstream::FakeUpstream;
 
@@ -127,14 +132,53 @@ async fn a_jwt_key_from_below_is_vouched_for_here() {
         Some(types::JwtKey { key_id: String::new(), ..key.clone() }),
         Some(types::JwtKey { public_key: vec![1], ..key.clone() }),
         Some(types::JwtKey { expires_at: NOW, ..jwt_key("late") }),
+        Some(types::JwtKey { expires_at: 0, ..jwt_key("for ever") }),
+        Some(jwt_key(&"k".repeat(256))),
+        Some(jwt_key("two\nlines")),
     ] {
         let refused = publish(below.clone(), bad).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
     }
     assert_eq!(server.deps.registry.own_bundle(), bundle);
+    publish(below, Some(jwt_key(&"k".repeat(255)))).await.unwrap();
 }
 
-/// `spire.md` 1.8: a server that is a branch itself passes keys on, and answers with all of them.
+/// A key from below is an administrator's to take away, and stays away.
+#[tokio::test]
+async fn a_jwt_key_from_below_is_tainted_and_revoked_and_not_taken_again() {
+    let server = Server::new().await;
+    with_downstream(&server, 0).await;
+    let (below, key) = (server.peer("spiffe://td/below", "1"), jwt_key("kid"));
+    publish(below.clone(), Some(key.clone())).await.unwrap();
+    let mut admin = LocalAuthorityClient::new(server.local());
+    let authority_id = || String::from("kid");
+    let revoke = RevokeJwtAuthorityRequest { authority_id: authority_id() };
+    let early = admin.revoke_jwt_authority(revoke.clone()).await.unwrap_err();
+    assert_eq!(early.code(), Code::InvalidArgument, "{early:?}");
+    let taint = TaintJwtAuthorityRequest { authority_id: authority_id() };
+    admin.taint_jwt_authority(taint).await.unwrap();
+    let keys = publish(below.clone(), Some(key.clone())).await.unwrap();
+    assert!(keys[1].tainted);
+    admin.revoke_jwt_authority(revoke).await.unwrap();
+    let refused = publish(below, Some(key)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert_eq!(server.deps.registry.own_bundle().jwt_authorities.len(), 1);
+}
+
+#[tokio::test]
+async fn keys_are_published_at_the_rate_of_signatures() {
+    let server = Server::new().await;
+    with_downstream(&server, 0).await;
+    let below = server.peer("spiffe://td/below", "1");
+    publish(below.clone(), Some(jwt_key("kid"))).await.unwrap();
+    // Somebody at that address has used up all that there is for an hour.
+    let (source, later) = (Source::Address("192.0.2.1".parse().unwrap()), Instant::now() + HOUR);
+    server.deps.limits.charge(source, Limited::JwtSigning, 500, later).unwrap();
+    let refused = publish(below, Some(jwt_key("more"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+}
+
+/// `spire.md` 1.8: a server that is a branch itself passes keys on, and answers with its own bundle.
 #[tokio::test]
 async fn a_jwt_key_from_below_goes_on_to_the_server_above() {
     let mut server = Server::new().await;
@@ -148,7 +192,8 @@ async fn a_jwt_key_from_below_goes_on_to_the_server_above() {
     let below = server.peer("spiffe://td/below", "1");
     let published = publish(below.clone(), Some(jwt_key("kid"))).await.unwrap();
     let names: Vec<_> = published.iter().skip(1).map(|key| key.key_id.as_str()).collect();
-    assert_eq!(names, ["kid", "sibling"]);
+    // What else is known above comes by following it, and not by way of an answer.
+    assert_eq!(names, ["kid"]);
     assert_eq!(upstream.state().keys.as_ref().unwrap()[1].key_id, "kid");
 
     // It is vouched for here at least, and the caller asks again.

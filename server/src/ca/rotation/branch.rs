@@ -14,6 +14,8 @@ use tracing::{info, warn};
 use super::RotationError;
 use super::following::{Following, Known, Withdrawn, follow};
 use super::keeper::Keeper;
+use super::making::Made;
+use super::vouched::root_id;
 use crate::audit::event::{AuthorityStep, Caller, Event};
 use crate::ca::authorities::AuthorityId;
 use crate::ca::slots::{Kind, Status};
@@ -32,6 +34,8 @@ pub(super) struct Branch {
     said: Option<Arc<Vouched>>,
     /// The keys of this server that upstream knows, or does not want to.
     published: BTreeSet<AuthorityId>,
+    /// The roots that no CA is taken from, by what upstream said last.
+    distrusted: BTreeSet<AuthorityId>,
     /// Whether it was said that upstream does not take keys, or failed to.
     warned: bool,
 }
@@ -39,7 +43,8 @@ pub(super) struct Branch {
 impl Branch {
     pub(super) fn new(upstream: Arc<dyn UpstreamAuthority>) -> Self {
         let (vouched, said) = (upstream.vouched(), None);
-        Self { upstream, vouched, said, published: BTreeSet::new(), warned: false }
+        let (published, distrusted) = (BTreeSet::new(), BTreeSet::new());
+        Self { upstream, vouched, said, published, distrusted, warned: false }
     }
 
     /// Waits until upstream vouches for something else.
@@ -64,6 +69,9 @@ impl<L: Ledger> Keeper<L> {
         let known =
             Known { journal: self.journal(), bundle: &bundle, said: branch.said.as_deref() };
         let following = follow(known, &says, self.seconds());
+        if let Some(branch) = &mut self.branch {
+            branch.distrusted = following.distrusted().into_iter().cloned().collect();
+        }
         self.adopt(&following).await?;
         self.leave(&following).await?;
         self.withdraw_all(following.withdrawals).await?;
@@ -143,9 +151,6 @@ impl<L: Ledger> Keeper<L> {
                 slot
             }
         };
-        if self.depends_on(Status::Prepared, &distrusted) {
-            return Err(RotationError::UpstreamTainted);
-        }
         self.activate(&Caller::Server, Kind::X509Ca, slot).await?;
         info!("Successfully rotated X.509 CA");
         Ok(())
@@ -165,7 +170,7 @@ impl<L: Ledger> Keeper<L> {
         }
         let revoked: Vec<_> = withdrawals
             .iter()
-            .filter(|withdrawn| withdrawn.revoked)
+            .filter(|withdrawn| withdrawn.revoked && withdrawn.kind == Kind::X509Ca)
             .map(|w| w.id.clone())
             .collect();
         let journal = self.journal().without_dependents(&revoked);
@@ -182,6 +187,35 @@ impl<L: Ledger> Keeper<L> {
             };
             self.tell(&Caller::Server, event).await;
         }
+        Ok(())
+    }
+
+    /// Takes what was revoked here out of what is to be published with a new authority, and refuses
+    /// one that depends on it or on what is tainted: it could sign nothing that is worth anything.
+    pub(super) fn admit(&self, made: &mut Made) -> Result<(), RotationError> {
+        let bundle = self.bundle();
+        let standing = |root: &AuthorityId| {
+            let mut ours = bundle.x509_authorities.iter();
+            let ours = ours.find(|ours| root_id(&ours.certificate).as_ref() == Some(root));
+            ours.map(|ours| ours.tainted)
+        };
+        let is_revoked = |root: &AuthorityId| {
+            // Whoever has put it back into the bundle by hand relies on it again.
+            standing(root).is_none() && self.journal().is_revoked(Kind::X509Ca, root.as_str())
+        };
+        if let Some(root) = &made.record.upstream_authority_id {
+            if is_revoked(root) {
+                return Err(RotationError::UpstreamRevoked(root.clone()));
+            }
+            let left = self.branch.as_ref().is_some_and(|branch| branch.distrusted.contains(root));
+            if left || standing(root) == Some(true) {
+                return Err(RotationError::UpstreamTainted);
+            }
+        }
+        made.changes.retain(|change| {
+            let BundleChange::AddX509(root) = change else { return true };
+            !root_id(root).is_some_and(|root| is_revoked(&root))
+        });
         Ok(())
     }
 
@@ -219,7 +253,8 @@ impl<L: Ledger> Keeper<L> {
         let is_new = |key: &JwtAuthority| {
             let known = bundle.jwt_authorities.iter().any(|known| known.key_id == key.key_id);
             let said = self.branch.as_ref().and_then(|branch| branch.said.as_ref());
-            let revoked = said.is_some_and(|s| s.jwt_keys.iter().any(|k| k.key_id == key.key_id));
+            let revoked = self.journal().is_revoked(Kind::JwtKey, &key.key_id)
+                || said.is_some_and(|s| s.jwt_keys.iter().any(|k| k.key_id == key.key_id));
             !known && !revoked && !key.tainted
         };
         let new = keys.into_iter().filter(is_new);

@@ -3,14 +3,16 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 
+use steeple::bundle::JwtAuthority;
 use tracing::{error, info};
 
 use super::RotationError;
 use super::keeper::Keeper;
 use super::rules::{self, Effect, Preparation, Withdrawal};
-use crate::audit::event::{AuthorityStep, Caller, Event};
+use crate::audit::event::{AuthorityStep, BundleFacts, Caller, Event};
 use crate::ca::Ledger;
 use crate::ca::control::{Change, ControlError, Order, Standing};
+use crate::ca::journal::Revoked;
 use crate::ca::record::chain;
 use crate::ca::slots::Kind;
 
@@ -30,6 +32,8 @@ impl<L: Ledger> Keeper<L> {
         order: Order,
     ) -> Result<Standing, ControlError> {
         let (subject, done) = match &order {
+            // Who calls knows why not, and may ask for as much as the rate allows.
+            Order::Publish(key) => return self.publish_for(by, key.clone()).await,
             Order::Prepare(kind) => {
                 let subject = Subject { step: AuthorityStep::Prepare, kind: *kind, id: None };
                 (subject, self.prepare_for(by, *kind).await)
@@ -104,6 +108,23 @@ impl<L: Ledger> Keeper<L> {
         self.journal().active(kind).map(Standing::from).ok_or(ControlError::Unknown)
     }
 
+    async fn publish_for(
+        &mut self,
+        by: &Caller,
+        key: JwtAuthority,
+    ) -> Result<Standing, ControlError> {
+        let changes = rules::publish(self.journal(), &self.bundle(), &key)?;
+        let (id, expires_at) = (key.key_id.into(), key.expires_at);
+        if !changes.is_empty() {
+            let saved = self.save(self.journal().clone(), changes).await;
+            saved.map_err(failed)?;
+            info!(key_id = %id, "JWT authority of a downstream server published");
+            let bundle = BundleFacts::from(&*self.bundle());
+            self.tell(by, Event::BundleSet { bundle }).await;
+        }
+        Ok(Standing { id, expires_at, upstream_authority_id: None })
+    }
+
     async fn withdraw(
         &mut self,
         by: &Caller,
@@ -123,8 +144,13 @@ impl<L: Ledger> Keeper<L> {
         let journal = match withdrawal {
             Withdrawal::Taint => self.journal().clone(),
             Withdrawal::Revoke => {
-                let revoked = std::slice::from_ref(&authority_id);
-                self.journal().without(revoked).without_dependents(revoked)
+                let not_after = standing.expires_at.unwrap_or(i64::MAX);
+                let revoked = Revoked { kind, authority_id: authority_id.clone(), not_after };
+                let journal = self.journal().with_revoked(revoked);
+                match kind {
+                    Kind::X509Ca => journal.without_dependents(std::slice::from_ref(&authority_id)),
+                    Kind::JwtKey => journal,
+                }
             }
         };
         if !changes.is_empty() {

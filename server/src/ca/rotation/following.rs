@@ -68,7 +68,8 @@ fn roots(known: Known<'_>, says: &Vouched, now: i64, following: &mut Following) 
         let is = |other: &&X509Authority| other.certificate == root.certificate;
         let before = ours.iter().find(is);
         // What upstream has had before and is no longer here was revoked here.
-        let is_news = !known.said.is_some_and(|said| said.roots.iter().any(|root| is(&root)));
+        let is_news = !known.said.is_some_and(|said| said.roots.iter().any(|root| is(&root)))
+            && !known.journal.is_revoked(Kind::X509Ca, id.as_str());
         if before.is_none() && is_news && now <= not_after {
             following.additions.push(BundleChange::AddX509(root.certificate.clone()));
         }
@@ -87,7 +88,8 @@ fn roots(known: Known<'_>, says: &Vouched, now: i64, following: &mut Following) 
         let is = |other: &X509Authority| other.certificate == root.certificate;
         let Some((id, _)) = named(root).filter(|_| !says.roots.iter().any(is)) else { continue };
         let was_upstream = known.said.is_some_and(|said| said.roots.iter().any(is));
-        let records = known.journal.records();
+        let records: Vec<_> =
+            known.journal.records().iter().filter(|r| r.kind == Kind::X509Ca).collect();
         let is_own = records.iter().any(|record| record.authority_id == id);
         let vouches = records.iter().any(|r| r.upstream_authority_id.as_ref() == Some(&id));
         if !is_own && (was_upstream || vouches || root.tainted) {
@@ -108,7 +110,8 @@ fn jwt_keys(known: Known<'_>, says: &Vouched, now: i64, following: &mut Followin
     };
     for key in says.jwt_keys.iter().filter(|key| key.expires_at.is_none_or(|end| now < end)) {
         let before = ours.iter().find(|ours| ours.key_id == key.key_id);
-        let is_news = !known.said.is_some_and(|said| of_id(&said.jwt_keys, &key.key_id));
+        let is_news = !known.said.is_some_and(|said| of_id(&said.jwt_keys, &key.key_id))
+            && !known.journal.is_revoked(Kind::JwtKey, &key.key_id);
         if before.is_none() && is_news {
             let fresh = JwtAuthority { tainted: false, ..key.clone() };
             following.additions.push(BundleChange::AddJwt(fresh));
@@ -124,7 +127,9 @@ fn jwt_keys(known: Known<'_>, says: &Vouched, now: i64, following: &mut Followin
         // A key of this server that is not known upstream, or was and is no longer: it is published
         // again, unless it has signed before and was revoked there.
         let in_use = records.any(|record| {
-            record.authority_id.as_str() == key.key_id && record.status != Status::Old
+            record.kind == Kind::JwtKey
+                && record.authority_id.as_str() == key.key_id
+                && record.status != Status::Old
         });
         if was_upstream && !in_use {
             let change = BundleChange::RemoveJwt(key.key_id.clone());
@@ -136,7 +141,8 @@ fn jwt_keys(known: Known<'_>, says: &Vouched, now: i64, following: &mut Followin
 /// The name of a root, and until when it is valid.
 fn named(root: &X509Authority) -> Option<(AuthorityId, i64)> {
     let certificate = Certificate::parse(&root.certificate).ok()?;
-    Some((certificate.subject_key_id_hex()?.into(), unix_seconds(certificate.not_after())))
+    let id = certificate.subject_key_id_hex().filter(|_| certificate.is_ca())?;
+    Some((id.into(), unix_seconds(certificate.not_after())))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error as StdError;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use steeple::bundle::Bundle;
 use steeple::clock::from_unix_seconds;
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::branch::Branch;
 use super::making::{self, Made, Place};
-use super::vouched::{self, Vouched};
+use super::vouched::{self, FOREIGN_GRACE, Vouched};
 use super::{Config, Deps, RotationError};
 use crate::audit::Correlation;
 use crate::audit::event::{AuthorityStep, Caller, Event};
@@ -37,7 +37,7 @@ pub(super) struct Keeper<L> {
     replaced: Vec<KeyId>,
     /// What was signed by authorities that were made in the life of this process. Of others it is
     /// not known, so that they count until they expire.
-    tails: HashMap<AuthorityId, Tail>,
+    tails: HashMap<(Kind, AuthorityId), Tail>,
     useless: Useless,
     /// What stands above this server.
     pub(super) branch: Option<Branch>,
@@ -93,18 +93,20 @@ impl<L: Ledger> Keeper<L> {
         self.replaced.retain(|replaced| *replaced != key);
         let signer = self.deps.keys.generate(&key, self.algorithm(kind)).await?;
         let place = Place { slot, now: self.seconds() };
-        let Made { record, changes } = match kind {
+        let mut made = match kind {
             Kind::X509Ca => {
                 let upstream = self.branch.as_ref().map(|branch| &*branch.upstream);
                 making::ca(&self.config, place, &signer, upstream).await?
             }
             Kind::JwtKey => making::key(&self.config, place, &*signer)?,
         };
+        self.admit(&mut made)?;
+        let Made { record, changes } = made;
         let (authority_id, not_after) = (record.authority_id.clone(), record.not_after);
         let upstream_authority_id = record.upstream_authority_id.clone();
         self.save(self.journal.with_prepared(record), changes).await?;
         self.signers.insert((kind, slot), signer);
-        self.tails.insert(authority_id.clone(), Tail::new());
+        self.tails.insert((kind, authority_id.clone()), Tail::new());
         log(kind, "prepared", slot, &authority_id, not_after);
         let event = Event::AuthorityPrepared {
             correlation,
@@ -165,20 +167,28 @@ impl<L: Ledger> Keeper<L> {
         let mut vouched: Vec<_> = vouched::retired(&self.journal, &self.tails).collect();
         vouched.extend(vouched::foreign(&self.journal, &bundle));
         let now = self.seconds();
+        let revoked = self.journal.revoked().iter().map(|revoked| Candidate {
+            kind: revoked.kind,
+            id: &revoked.authority_id,
+            lifetime: Duration::MAX,
+            end: revoked.not_after.saturating_add(FOREIGN_GRACE),
+        });
         let candidates = vouched.iter().map(|vouched| Candidate {
+            kind: vouched.kind,
             id: &vouched.id,
             lifetime: vouched.lifetime,
             end: vouched.end,
         });
+        let candidates = candidates.chain(revoked);
         let useless = self.useless.for_long(candidates, now, tokio::time::Instant::now());
         if useless.is_empty() {
             return Ok(());
         }
-        vouched.retain(|vouched| useless.contains(&vouched.id));
+        vouched.retain(|vouched| useless.contains(&(vouched.kind, vouched.id.clone())));
         let changes = vouched.iter().flat_map(|vouched| vouched.removals.clone()).collect();
         self.save(self.journal.without(&useless), changes).await?;
         for Vouched { id: authority_id, kind, not_after, .. } in vouched {
-            self.tails.remove(&authority_id);
+            self.tails.remove(&(kind, authority_id.clone()));
             info!(%kind, %authority_id, "authority pruned");
             let event = Event::AuthorityPruned { kind, authority_id, not_after };
             self.tell(&Caller::Server, event).await;
@@ -290,7 +300,10 @@ impl<L: Ledger> Keeper<L> {
     }
 
     fn tail(&self, record: &Record) -> Tail {
-        self.tails.get(&record.authority_id).cloned().unwrap_or_else(Tail::new)
+        self.tails
+            .get(&(record.kind, record.authority_id.clone()))
+            .cloned()
+            .unwrap_or_else(Tail::new)
     }
 
     fn algorithm(&self, kind: Kind) -> KeyAlgorithm {

@@ -1,5 +1,6 @@
 //! Makes authorities: the one place where a CA gets its certificate and a JWT key its name.
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,6 +11,7 @@ use steeple::keys::{SignError, Signer};
 use steeple::x509::csr::{self, Wish};
 use steeple::x509::make::{CaRequest, IssuerError, MakeError, Validity, self_signed_ca};
 use steeple::x509::{Certificate, Chain, ChainError, Name};
+use tracing::warn;
 
 use super::{Config, RotationError};
 use crate::ca::authorities::AuthorityId;
@@ -119,7 +121,16 @@ async fn by_upstream(
     // needs is needed at once.
     let says = upstream.vouched().borrow().is_some();
     let is_needed = |root: &&X509Authority| !says || root.certificate == *ca.root();
-    let roots = ca.roots().iter().filter(is_needed).map(|root| root.certificate.clone());
+    let is_usable = |root: &&X509Authority| {
+        let checked = upstream::check_root(root);
+        if let Err(error) = &checked {
+            let error: &dyn StdError = error;
+            warn!(error, "a root from the upstream authority is left out of the bundle");
+        }
+        checked.is_ok()
+    };
+    let roots =
+        ca.roots().iter().filter(is_needed).filter(is_usable).map(|root| root.certificate.clone());
     Ok(Signed {
         roots: roots.collect(),
         upstream_authority_id: Some(ca.root_id().to_owned().into()),

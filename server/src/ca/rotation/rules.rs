@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use steeple::bundle::Bundle;
+use steeple::bundle::{Bundle, JwtAuthority};
 use steeple::clock::unix_seconds;
 use steeple::x509::Certificate;
 
@@ -12,6 +12,9 @@ use crate::ca::authorities::AuthorityId;
 use crate::ca::control::{ControlError, Standing};
 use crate::ca::journal::{Journal, Record};
 use crate::ca::slots::{Kind, Slot, Slots, Status};
+
+/// The most JWT keys that the bundle may have for another one to be taken from below.
+const MAX_JWT_KEYS: usize = 1_000;
 
 /// What answers a request for an authority that can sign next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,20 +73,47 @@ pub(super) fn activate(
     }
 }
 
-/// What is tainted.
+/// What vouches for the key of a server below this one; nothing where it is vouched for already.
+pub(super) fn publish(
+    journal: &Journal,
+    bundle: &Bundle,
+    key: &JwtAuthority,
+) -> Result<Vec<BundleChange>, ControlError> {
+    if let Some(known) = bundle.jwt_authorities.iter().find(|known| known.key_id == key.key_id) {
+        let is_same = known.public_key == key.public_key;
+        return if is_same { Ok(Vec::new()) } else { Err(ControlError::Taken) };
+    }
+    if journal.is_revoked(Kind::JwtKey, &key.key_id) {
+        return Err(ControlError::Revoked);
+    }
+    if bundle.jwt_authorities.len() >= MAX_JWT_KEYS {
+        return Err(ControlError::TooMany);
+    }
+    Ok(vec![BundleChange::AddJwt(key.clone())])
+}
+
+/// What is tainted. A JWT key may be another server's.
 pub(super) fn taint(
     journal: &Journal,
     bundle: &Bundle,
     (kind, id): (Kind, &str),
 ) -> Result<Effect, ControlError> {
-    let record = named(journal, kind, id)?.ok_or(ControlError::Unknown)?;
-    let tainted = old(record, bundle)?;
-    let taint = (!tainted).then(|| match kind {
-        Kind::X509Ca => BundleChange::TaintX509(record.public.clone().into()),
-        Kind::JwtKey => BundleChange::TaintJwt(record.authority_id.to_string()),
-    });
-    let changes = taint.into_iter().collect();
-    Ok(Effect { withdrawal: Withdrawal::Taint, standing: record.into(), changes })
+    let (standing, tainted, taint) = match (named(journal, kind, id)?, kind) {
+        (Some(record), Kind::X509Ca) => {
+            let taint = BundleChange::TaintX509(record.public.clone().into());
+            (record.into(), old(record, bundle)?, taint)
+        }
+        (Some(record), Kind::JwtKey) => {
+            (record.into(), old(record, bundle)?, BundleChange::TaintJwt(id.to_owned()))
+        }
+        (None, Kind::JwtKey) => {
+            let (standing, tainted) = other_key(bundle, id)?;
+            (standing, tainted, BundleChange::TaintJwt(id.to_owned()))
+        }
+        (None, Kind::X509Ca) => return Err(ControlError::Unknown),
+    };
+    let changes = if tainted { Vec::new() } else { vec![taint] };
+    Ok(Effect { withdrawal: Withdrawal::Taint, standing, changes })
 }
 
 /// What is revoked. A tainted JWT key may be another server's.
@@ -94,7 +124,10 @@ pub(super) fn revoke(
 ) -> Result<Effect, ControlError> {
     let (standing, tainted, changes) = match (named(journal, kind, id)?, kind) {
         (Some(record), _) => (record.into(), old(record, bundle)?, removals(record)),
-        (None, Kind::JwtKey) => other_key(bundle, id)?,
+        (None, Kind::JwtKey) => {
+            let (standing, tainted) = other_key(bundle, id)?;
+            (standing, tainted, vec![BundleChange::RemoveJwt(id.to_owned())])
+        }
         (None, Kind::X509Ca) => return Err(ControlError::Unknown),
     };
     if !tainted {
@@ -185,15 +218,13 @@ fn old(record: &Record, bundle: &Bundle) -> Result<bool, ControlError> {
     tainted.ok_or(ControlError::Unknown)
 }
 
-fn other_key(
-    bundle: &Bundle,
-    id: &str,
-) -> Result<(Standing, bool, Vec<BundleChange>), ControlError> {
+/// A key in the bundle that is not this server's, and whether it is tainted.
+fn other_key(bundle: &Bundle, id: &str) -> Result<(Standing, bool), ControlError> {
     let key = bundle.jwt_authorities.iter().find(|key| key.key_id == id);
     let key = key.ok_or(ControlError::Unknown)?;
     let id = AuthorityId::from(key.key_id.clone());
     let standing = Standing { id, expires_at: key.expires_at, upstream_authority_id: None };
-    Ok((standing, key.tainted, vec![BundleChange::RemoveJwt(key.key_id.clone())]))
+    Ok((standing, key.tainted))
 }
 
 #[cfg(test)]

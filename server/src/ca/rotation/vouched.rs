@@ -13,7 +13,7 @@ use crate::ca::journal::{Journal, Record};
 use crate::ca::slots::{Kind, Status};
 
 /// How long after its end an authority that is not this server's own is still left alone.
-const FOREIGN_GRACE: i64 = 24 * 60 * 60;
+pub(super) const FOREIGN_GRACE: i64 = 24 * 60 * 60;
 
 /// An authority that the bundle has and that does not sign here.
 #[derive(Debug)]
@@ -58,12 +58,12 @@ pub(super) fn removals(record: &Record) -> Vec<BundleChange> {
 /// Those of this server that no longer sign.
 pub(super) fn retired(
     journal: &Journal,
-    tails: &HashMap<AuthorityId, Tail>,
+    tails: &HashMap<(Kind, AuthorityId), Tail>,
 ) -> impl Iterator<Item = Vouched> {
     let retired = journal.records().iter().filter(|r| r.status == Status::Old);
     retired.map(|record| {
         let lifetime = record.not_after.abs_diff(record.issued_at);
-        let signed = tails.get(&record.authority_id).map(Tail::end);
+        let signed = tails.get(&(record.kind, record.authority_id.clone())).map(Tail::end);
         Vouched {
             id: record.authority_id.clone(),
             kind: record.kind,
@@ -77,11 +77,11 @@ pub(super) fn retired(
 
 /// Those in the bundle that this server does not know as its own, or as vouching for its own.
 pub(super) fn foreign(journal: &Journal, bundle: &Bundle) -> Vec<Vouched> {
-    let is_own = |id: &AuthorityId| {
+    let is_own = |kind: Kind, id: &AuthorityId| {
         let names = |record: &Record| {
             record.authority_id == *id || record.upstream_authority_id.as_ref() == Some(id)
         };
-        journal.records().iter().any(names)
+        journal.records().iter().any(|record| record.kind == kind && names(record))
     };
     let vouched = |id: AuthorityId, kind, not_after: i64, removal| Vouched {
         id,
@@ -101,5 +101,47 @@ pub(super) fn foreign(journal: &Journal, bundle: &Bundle) -> Vec<Vouched> {
         let removal = BundleChange::RemoveJwt(key.key_id.clone());
         Some(vouched(key.key_id.clone().into(), Kind::JwtKey, key.expires_at?, removal))
     });
-    x509.chain(jwt).filter(|vouched| !is_own(&vouched.id)).collect()
+    x509.chain(jwt).filter(|vouched| !is_own(vouched.kind, &vouched.id)).collect()
+}
+
+/// What the bundle calls a root.
+pub(super) fn root_id(certificate: &[u8]) -> Option<AuthorityId> {
+    Some(Certificate::parse(certificate).ok()?.subject_key_id_hex()?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use steeple::bundle::JwtAuthority;
+
+    use super::*;
+    use crate::ca::slots::Slot;
+    use crate::ca::testing::tiers::td;
+
+    /// Whoever publishes a key may call it as a CA is called.
+    #[test]
+    fn a_foreign_key_with_the_name_of_a_ca_is_foreign() {
+        let record = |kind, slot| Record {
+            kind,
+            slot: Some(slot),
+            status: Status::Prepared,
+            authority_id: "id".to_owned().into(),
+            issued_at: 0,
+            not_before: 0,
+            not_after: 9,
+            public: Vec::new(),
+            upstream_chain: Vec::new(),
+            upstream_authority_id: None,
+        };
+        let mut bundle = Bundle::empty(td("td"));
+        bundle.jwt_authorities.push(JwtAuthority {
+            key_id: "id".into(),
+            public_key: vec![1],
+            expires_at: Some(9),
+            tainted: false,
+        });
+        for (kind, expected) in [(Kind::X509Ca, 1), (Kind::JwtKey, 0)] {
+            let journal = Journal::default().with_prepared(record(kind, Slot::A));
+            assert_eq!(foreign(&journal, &bundle).len(), expected, "{kind}");
+        }
+    }
 }

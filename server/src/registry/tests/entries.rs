@@ -107,15 +107,15 @@ async fn an_update_counts_revisions_and_can_insist_on_one() {
     assert_eq!(results[0].as_ref().unwrap().revision, 1);
     assert!(matches!(results[1], Err(EntryWriteError::Revision { found: 1, .. })));
     assert_eq!(results[2].as_ref().unwrap().revision, 1, "nothing changed");
-    assert!(registry.is_admin(&id("/w")));
-    assert!(!registry.is_admin(&id("/p")));
+    assert!(registry.is_admin(&id("/w"), NOW));
+    assert!(!registry.is_admin(&id("/p"), NOW));
 
     let unknown = EntryUpdate { id: entry_id("x"), ..update(None, true) };
     let results = registry.update_entries(vec![unknown, update(None, false)]).await;
     assert!(matches!(&results[0], Err(EntryWriteError::NotFound(id)) if id.as_str() == "x"));
     assert_eq!(results[1].as_ref().unwrap().revision, 2);
     assert_eq!(registry.entry(&entry_id("e")).unwrap().created_at, NOW);
-    assert!(!registry.is_admin(&id("/w")));
+    assert!(!registry.is_admin(&id("/w"), NOW));
 }
 
 #[tokio::test]
@@ -174,16 +174,31 @@ async fn a_deleted_entry_is_gone_everywhere() {
     let mut downstream = content("/w", "/spire/agent/a", &["a:1"]);
     downstream.downstream = true;
     create(&registry, "e", downstream.clone()).await.unwrap();
-    assert_eq!(registry.downstream_entry(&id("/w")).unwrap().id.as_str(), "e");
+    assert_eq!(registry.downstream_entry(&id("/w"), NOW).unwrap().id.as_str(), "e");
     let results = registry.delete_entries(vec![entry_id("x"), entry_id("e"), entry_id("e")]).await;
     assert!(matches!(results[0], Err(EntryWriteError::NotFound(_))));
     assert_eq!(results[1].as_ref().unwrap().content, downstream);
     assert!(matches!(results[2], Err(EntryWriteError::NotFound(_))));
     assert_eq!(registry.entry(&entry_id("e")), None);
-    assert!(!registry.is_downstream(&id("/w")));
+    assert!(!registry.is_downstream(&id("/w"), NOW));
     assert!(registry.authorized(&id("/spire/agent/a")).entries().is_empty());
     assert!(open(&datastore).await.entry(&entry_id("e")).is_none());
     create(&registry, "e", downstream).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_gives_no_power_after_its_time() {
+    let registry = empty().await;
+    let mut powerful = content("/w", "/p", &["a:1"]);
+    (powerful.admin, powerful.downstream) = (true, true);
+    powerful.expires_at = Some(NOW + 5);
+    create(&registry, "e", powerful).await.unwrap();
+    let power = |now| {
+        let id = id("/w");
+        (registry.is_admin(&id, now), registry.is_downstream(&id, now))
+    };
+    assert_eq!([power(NOW + 4), power(NOW + 5)], [(true, true), (false, false)]);
+    assert_eq!(registry.downstream_entry(&id("/w"), NOW + 5), None);
 }
 
 #[tokio::test]

@@ -120,6 +120,8 @@ async fn files_that_do_not_fit_are_named() {
     check(true, &["roots.pem", "certificates of roots"]);
     bench.put("roots.pem", roots(&[&other]));
     check(true, &["ca.pem", "roots.pem", "does not lead to a root"]);
+    bench.put("roots.pem", roots(&[&root, &root.leaf()]));
+    check(true, &["roots.pem", "has to be a CA", "not the certificate of a CA"]);
     bench.put("roots.pem", roots(&[&root]));
     bench.clock.set(at(3_601));
     check(true, &["not valid now"]);

@@ -14,7 +14,7 @@ use crate::ca::control::{AuthorityControl, Change, ControlError};
 use crate::ca::request::X509Request;
 use crate::ca::rotation::{Health, Rotation};
 use crate::ca::testing::tiers::{HOUR, Tier, key};
-use crate::ca::testing::upstream::FakeUpstream;
+use crate::ca::testing::upstream::{FakeUpstream, vouched_for};
 use crate::ca::testing::{Bench, MemoryLedger};
 
 const BY: Caller = Caller::Local { uid: 7, gid: 8, pid: None };
@@ -196,7 +196,7 @@ async fn an_upstream_authority_is_tainted_and_revoked_by_hand_once_nothing_depen
     let change = async |change, id: &str| control.change_upstream(BY, change, id).await;
     assert!(matches!(change(Change::Taint, &old_id).await, Err(ControlError::Active)));
     assert!(matches!(change(Change::Taint, &new_id).await, Err(ControlError::Unknown)));
-    upstream.state().roots = vec![crate::ca::testing::upstream::vouched_for(&new, false)];
+    upstream.state().roots = vec![vouched_for(&new, false)];
     upstream.state().signer = new;
     let prepared = control.prepare(BY, Kind::X509Ca).await.unwrap();
     assert_eq!(prepared.upstream_authority_id, Some(new_id.clone().into()));
@@ -211,8 +211,58 @@ async fn an_upstream_authority_is_tainted_and_revoked_by_hand_once_nothing_depen
         [(old_id.clone(), true), (new_id.clone(), false)]
     );
     change(Change::Revoke, &old_id).await.unwrap();
-    assert_eq!(roots(&bench.ledger.own_bundle()), [(new_id, false)]);
+    assert_eq!(roots(&bench.ledger.own_bundle()), [(new_id.clone(), false)]);
     assert_eq!(control.state(Kind::X509Ca).unwrap().old, None);
+
+    // Upstream has it among its roots still: the next CA does not bring it back.
+    let both = [&old, &Tier::root()].map(|root| vouched_for(root, false));
+    upstream.state().roots.extend(both);
+    let prepared = control.prepare(BY, Kind::X509Ca).await.unwrap();
+    let ids: Vec<_> = roots(&bench.ledger.own_bundle()).into_iter().map(|(id, _)| id).collect();
+    assert!(ids.len() == 2 && !ids.contains(&old_id), "{ids:?}");
+    control.change(BY, Change::Activate, (Kind::X509Ca, prepared.id.as_str())).await.unwrap();
+    // Nor is a CA taken that depends on it, neither by this process nor by the next one.
+    upstream.state().signer = Tier { chain: old.chain.clone(), key: old.key.clone() };
+    let refused = control.prepare(BY, Kind::X509Ca).await.unwrap_err();
+    let why = steeple::telemetry::with_causes(&refused);
+    assert!(why.contains(&old_id) && why.contains("revoked here"), "{why}");
+    assert_eq!(control.state(Kind::X509Ca).unwrap().prepared, None);
+    let (control, _tasks) = run(bench.start(HOUR).await.unwrap());
+    assert!(control.prepare(BY, Kind::X509Ca).await.is_err());
+    bench.ledger.change(|bundle| bundle.x509_authorities.push(vouched_for(&old, false)));
+    control.prepare(BY, Kind::X509Ca).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_revoked_here_does_not_come_back_with_a_restart() {
+    let root = Tier::root();
+    let (bench, upstream) = bench(root.below("td", 9 * HOUR), &root);
+    upstream.state().keys = Some(vec![jwt_key("bad")]);
+    upstream.say(&[(&root, false)], &[jwt_key("bad"), jwt_key("good")]);
+    let (control, tasks) = run(bench.start(HOUR).await.unwrap());
+    let names = || {
+        let bundle = bench.ledger.own_bundle();
+        let keys = bundle.jwt_authorities.iter().map(|key| key.key_id.clone());
+        keys.filter(|id| ["bad", "good"].contains(&&**id)).collect::<Vec<_>>()
+    };
+    assert_eq!(names(), ["bad", "good"]);
+    for change in [Change::Taint, Change::Revoke] {
+        control.change(BY, change, (Kind::JwtKey, "bad")).await.unwrap();
+    }
+    drop(tasks);
+    let (_control, _tasks) = run(bench.start(HOUR).await.unwrap());
+    sleep(11).await;
+    assert_eq!(names(), ["good"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_with_a_ca_and_is_none_itself_is_left_out() {
+    let root = Tier::root();
+    let (bench, upstream) = bench(root.below("td", 9 * HOUR), &root);
+    let junk = steeple::bundle::X509Authority { certificate: vec![1].into(), tainted: false };
+    upstream.state().roots.extend([vouched_for(&root.leaf(), false), junk]);
+    bench.start(HOUR).await.unwrap();
+    assert_eq!(roots(&bench.ledger.own_bundle()), [(root.id(), false)]);
 }
 
 #[tokio::test(start_paused = true)]

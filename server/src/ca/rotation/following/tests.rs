@@ -1,7 +1,7 @@
 //! What follows from what upstream says.
 
 use super::*;
-use crate::ca::journal::Record;
+use crate::ca::journal::{Record, Revoked};
 use crate::ca::slots::Slot;
 use crate::ca::testing::NOW;
 use crate::ca::testing::tiers::{Tier, td};
@@ -139,4 +139,34 @@ fn jwt_keys_come_and_go_as_upstream_says() {
     let signed = record(Kind::JwtKey, Status::Old, "b", None);
     check(&signed, &both, (Some(&both), &one), &["-b"]);
     check_at(ENDS, &none, &one, (None, &both), &[]);
+}
+
+#[test]
+fn what_was_revoked_here_stays_away_whatever_this_process_has_heard() {
+    let (old, new) = (Tier::root(), Tier::root());
+    let revoked = |kind, id: String| {
+        Journal::default().with_revoked(Revoked { kind, authority_id: id.into(), not_after: ENDS })
+    };
+    let root = revoked(Kind::X509Ca, old.id());
+    let (both, one) =
+        (vouched(&[(&old, false), (&new, false)], &[]), vouched(&[(&new, false)], &[]));
+    check(&root, &one, (None, &both), &[]);
+    check(&root, &one, (Some(&one), &both), &[]);
+    check(&root, &one, (None, &vouched(&[(&old, true), (&new, false)], &[])), &[]);
+    // Put back by hand, it is as any other.
+    check(&root, &both, (Some(&both), &one), &["-root"]);
+    // The other one is not meant.
+    check(&root, &vouched(&[], &[]), (None, &both), &["+root"]);
+    let key = revoked(Kind::JwtKey, "a".into());
+    let (both, one) = (vouched(&[], &[("a", false), ("b", false)]), vouched(&[], &[("b", false)]));
+    check(&key, &one, (None, &both), &[]);
+    check(&key, &vouched(&[], &[]), (None, &both), &["+b"]);
+    // A CA of that name is none of its business.
+    check(&revoked(Kind::X509Ca, "a".into()), &one, (None, &both), &["+a"]);
+}
+
+#[test]
+fn what_is_no_ca_is_not_followed() {
+    let leaf = Tier::root().leaf();
+    check(&Journal::default(), &vouched(&[], &[]), (None, &vouched(&[(&leaf, false)], &[])), &[]);
 }

@@ -4,6 +4,7 @@ use steeple::bundle::{JwtAuthority, X509Authority};
 use steeple::clock::from_unix_seconds;
 
 use super::*;
+use crate::ca::journal::Revoked;
 use crate::ca::slots::Occupant;
 use crate::ca::testing::trust_domain;
 
@@ -131,7 +132,10 @@ fn only_what_no_longer_signs_is_tainted_and_only_what_is_tainted_is_revoked() {
         // A key of another server's that it has tainted is gone for all.
         match kind {
             Kind::X509Ca => check("other", &["other"], "Unknown", "Unknown"),
-            Kind::JwtKey => check("other", &["other"], "Unknown", "1"),
+            Kind::JwtKey => {
+                check("other", &[], "1", "Untainted");
+                check("other", &["other"], "0", "1");
+            }
         }
     }
 }
@@ -154,4 +158,32 @@ fn what_an_upstream_authority_vouches_for_is_not_tainted_here() {
         let decided = decide(&journal, &bundle(&["up"], &[]), (Kind::X509Ca, "below"));
         assert_eq!(told(decided), "HasUpstream");
     }
+}
+
+#[test]
+fn a_key_from_below_is_taken_once_and_not_after_it_was_revoked() {
+    let published = |journal: &Journal, bundle: &Bundle, id: &str, byte: u8| {
+        let key = JwtAuthority {
+            key_id: id.into(),
+            public_key: vec![byte],
+            expires_at: Some(9),
+            tainted: false,
+        };
+        told(publish(journal, bundle, &key).map(|changes| changes.len()))
+    };
+    let (none, mut bundle) = (Journal::default(), bundle(&[], &[]));
+    assert_eq!(published(&none, &bundle, "a", 1), "1");
+    let revoked = Revoked { kind: Kind::JwtKey, authority_id: "a".to_owned().into(), not_after: 9 };
+    assert_eq!(published(&none.with_revoked(revoked), &bundle, "a", 1), "Revoked");
+    bundle.jwt_authorities = (0..MAX_JWT_KEYS)
+        .map(|number| JwtAuthority {
+            key_id: number.to_string(),
+            public_key: vec![1],
+            expires_at: Some(9),
+            tainted: false,
+        })
+        .collect();
+    assert_eq!(published(&none, &bundle, "0", 1), "0");
+    assert_eq!(published(&none, &bundle, "0", 2), "Taken");
+    assert_eq!(published(&none, &bundle, "a", 1), "TooMany");
 }
