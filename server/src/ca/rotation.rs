@@ -34,6 +34,7 @@ mod commands;
 mod following;
 mod keeper;
 mod making;
+mod retry;
 mod rules;
 mod vouched;
 
@@ -137,6 +138,12 @@ pub enum RotationError {
     /// There is no random number to name a key by.
     #[error("no random number")]
     Random,
+    /// What vouches for an authority is not in the bundle, or is tainted.
+    #[error("nothing vouches for the {0} that is to sign")]
+    NotVouched(Kind),
+    /// The last try failed, and it is too early for another one.
+    #[error("the next {0} could not be made; it is tried again soon")]
+    Waiting(Kind),
     /// After all steps there was nothing that can sign.
     #[error("there is no active {0}")]
     NotActive(Kind),
@@ -191,7 +198,10 @@ impl<L: Ledger> Rotation<L> {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.keeper.wait()) => self.look().await,
                 Some(request) = self.requests.recv() => self.answer(request).await,
-                () = Branch::changed(self.keeper.branch.as_mut()) => self.look().await,
+                () = Branch::changed(self.keeper.branch.as_mut()) => {
+                    self.keeper.hasten();
+                    self.look().await;
+                }
             }
         }
     }
@@ -242,7 +252,7 @@ impl<L: Ledger> Rotation<L> {
             Health::Failing { since, why } => Some((*since, why.clone())),
         };
         match (result, was_failing) {
-            (Ok(()), None) => {}
+            (Ok(()), None) | (Err(RotationError::Waiting(_)), Some(_)) => {}
             (Ok(()), Some(_)) => {
                 info!("rotation of authorities works again");
                 self.health.send_replace(Health::Rotating);
@@ -266,14 +276,15 @@ impl<L: Ledger> Keeper<L> {
         let x509 = self.look_at(Kind::X509Ca).await;
         let jwt = self.look_at(Kind::JwtKey).await;
         let published = self.publish_keys().await;
-        followed.and(x509).and(jwt).and(published)?;
-        self.prune().await
+        // Whatever failed, what is remembered must not grow without end.
+        let pruned = self.prune().await;
+        followed.and(x509).and(jwt).and(published).and(pruned)
     }
 
     async fn look_at(&mut self, kind: Kind) -> Result<(), RotationError> {
         for step in plan(&self.slots(kind), self.now()) {
             match step {
-                Step::Prepare(slot) => self.prepare(&Caller::Server, kind, slot).await?,
+                Step::Prepare(slot) => self.prepare_in_turn(kind, slot).await?,
                 Step::Activate(slot) => self.activate(&Caller::Server, kind, slot).await?,
             }
         }
@@ -313,6 +324,8 @@ impl RotationError {
             | Self::Issuer(_)
             | Self::NoKeyId(_)
             | Self::Random
+            | Self::NotVouched(_)
+            | Self::Waiting(_)
             | Self::NotActive(_) => false,
         }
     }

@@ -53,6 +53,11 @@ impl MemoryLedger {
         self.with(|entries| entries.failing = failing);
     }
 
+    /// The journal that was saved last.
+    pub(crate) fn stored(&self) -> Option<Vec<u8>> {
+        self.with(|entries| entries.journal.clone())
+    }
+
     /// Changes the bundle as an administrator would.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Bundle)) {
         self.with(|entries| change(Arc::make_mut(&mut entries.bundle)));
@@ -61,7 +66,7 @@ impl MemoryLedger {
 
 impl Ledger for MemoryLedger {
     async fn journal(&self) -> Result<Option<Vec<u8>>, LedgerError> {
-        Ok(self.with(|entries| entries.journal.clone()))
+        Ok(self.stored())
     }
 
     fn own_bundle(&self) -> Arc<Bundle> {

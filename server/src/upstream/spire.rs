@@ -56,6 +56,15 @@ struct Poll {
     vouched: watch::Sender<Option<Arc<Vouched>>>,
     backoff: Backoff,
     fault: Option<String>,
+    newest: Newest,
+}
+
+/// The newest answer so far: one that is older, as from a cache, must not pass for a revocation.
+#[derive(Debug, Default)]
+struct Newest {
+    sequence: u64,
+    /// Whether it was said that answers are older.
+    warned: bool,
 }
 
 impl Spire {
@@ -85,6 +94,7 @@ impl Spire {
             vouched: sender,
             backoff: Backoff::new(POLL, MAX_WAIT),
             fault: None,
+            newest: Newest::default(),
         };
         tasks.spawn(info_span!("upstream"), |stop| poll.run(stop));
         Ok(Self { server, vouched })
@@ -121,12 +131,14 @@ impl Poll {
     /// Asks once, and waits.
     async fn round(&mut self) {
         let wait = match self.server.vouched().await {
-            Ok(vouched) => {
+            Ok((sequence, vouched)) => {
                 if self.fault.take().is_some() {
                     info!("the upstream server answers again");
                 }
                 self.backoff.reset();
-                self.publish(vouched);
+                if self.newest.admits(sequence) {
+                    self.publish(vouched);
+                }
                 POLL
             }
             Err(error) => {
@@ -150,5 +162,35 @@ impl Poll {
             }
             changed
         });
+    }
+}
+
+impl Newest {
+    fn admits(&mut self, sequence: u64) -> bool {
+        if sequence < self.sequence {
+            if !std::mem::replace(&mut self.warned, true) {
+                warn!(
+                    sequence,
+                    newest = self.sequence,
+                    "the upstream server answered with an older bundle than before, which is not \
+                     followed; if its database was restored, restart this server"
+                );
+            }
+            return false;
+        }
+        *self = Self { sequence, warned: false };
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Newest;
+
+    #[test]
+    fn an_older_answer_is_not_followed() {
+        let mut newest = Newest::default();
+        let admitted = [0, 0, 7, 6, 7, 8, 0].map(|sequence| newest.admits(sequence));
+        assert_eq!(admitted, [true, true, true, false, true, true, false]);
     }
 }

@@ -147,7 +147,7 @@ impl<L: Ledger> Keeper<L> {
             Some(_) | None => {
                 let active = self.journal().active(Kind::X509Ca).and_then(|active| active.slot);
                 let slot = active.ok_or(RotationError::NotActive(Kind::X509Ca))?.other();
-                self.prepare(&Caller::Server, Kind::X509Ca, slot).await?;
+                self.prepare_in_turn(Kind::X509Ca, slot).await?;
                 slot
             }
         };

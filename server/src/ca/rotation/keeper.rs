@@ -5,16 +5,19 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use steeple::backoff::random_fraction;
 use steeple::bundle::Bundle;
 use steeple::clock::from_unix_seconds;
 use steeple::jwt::make::JwtSigner;
 use steeple::keys::{KeyAlgorithm, KeyId, Signer};
 use steeple::x509::make::Issuer;
 use steeple::x509::{Certificate, Chain};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::branch::Branch;
 use super::making::{self, Made, Place};
+use super::retry::Retry;
 use super::vouched::{self, FOREIGN_GRACE, Vouched};
 use super::{Config, Deps, RotationError};
 use crate::audit::Correlation;
@@ -39,6 +42,7 @@ pub(super) struct Keeper<L> {
     /// not known, so that they count until they expire.
     tails: HashMap<(Kind, AuthorityId), Tail>,
     useless: Useless,
+    retries: HashMap<Kind, Retry>,
     /// What stands above this server.
     pub(super) branch: Option<Branch>,
 }
@@ -71,7 +75,32 @@ impl<L: Ledger> Keeper<L> {
         }
         let (tails, useless) = (HashMap::new(), Useless::default());
         let branch = deps.upstream.clone().map(Branch::new);
-        Ok(Self { config, deps, journal, signers, replaced, tails, useless, branch })
+        let retries = HashMap::new();
+        Ok(Self { config, deps, journal, signers, replaced, tails, useless, retries, branch })
+    }
+
+    /// Makes an authority because it is time to, unless that failed a moment ago.
+    pub(super) async fn prepare_in_turn(
+        &mut self,
+        kind: Kind,
+        slot: Slot,
+    ) -> Result<(), RotationError> {
+        if !self.retries.entry(kind).or_default().is_due(Instant::now()) {
+            return Err(RotationError::Waiting(kind));
+        }
+        let prepared = self.prepare(&Caller::Server, kind, slot).await;
+        if prepared.is_ok() {
+            self.retries.remove(&kind);
+        } else {
+            let retry = self.retries.entry(kind).or_default();
+            retry.failed(Instant::now(), random_fraction());
+        }
+        prepared
+    }
+
+    /// Lets what failed be tried again at once.
+    pub(super) fn hasten(&mut self) {
+        self.retries.values_mut().for_each(Retry::hasten);
     }
 
     /// Makes an authority and publishes it.
@@ -131,6 +160,9 @@ impl<L: Ledger> Keeper<L> {
         let Some(next) = self.journal.held(kind, slot) else {
             return Err(RotationError::NotActive(kind));
         };
+        if !vouched::is_vouched(next, &self.bundle()) {
+            return Err(RotationError::NotVouched(kind));
+        }
         let (authority_id, not_after) = (next.authority_id.clone(), next.not_after);
         let correlation = self.correlation();
         let intent = Event::AuthorityIntent {
@@ -180,7 +212,7 @@ impl<L: Ledger> Keeper<L> {
             end: vouched.end,
         });
         let candidates = candidates.chain(revoked);
-        let useless = self.useless.for_long(candidates, now, tokio::time::Instant::now());
+        let useless = self.useless.for_long(candidates, now, Instant::now());
         if useless.is_empty() {
             return Ok(());
         }

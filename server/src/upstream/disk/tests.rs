@@ -120,8 +120,12 @@ async fn files_that_do_not_fit_are_named() {
     check(true, &["roots.pem", "certificates of roots"]);
     bench.put("roots.pem", roots(&[&other]));
     check(true, &["ca.pem", "roots.pem", "does not lead to a root"]);
-    bench.put("roots.pem", roots(&[&root, &root.leaf()]));
-    check(true, &["roots.pem", "has to be a CA", "not the certificate of a CA"]);
+    // The extension that has the key identifier becomes one that nobody knows.
+    let mut nameless = other.der().to_vec();
+    let at_id = nameless.windows(3).position(|oid| oid == [0x55, 0x1d, 0x0e]).unwrap();
+    nameless[at_id + 2] = 0x63;
+    bench.put("roots.pem", roots(&[&root]) + &pem("CERTIFICATE", &nameless));
+    check(true, &["roots.pem", "has to be a CA", "no subject key identifier"]);
     bench.put("roots.pem", roots(&[&root]));
     bench.clock.set(at(3_601));
     check(true, &["not valid now"]);

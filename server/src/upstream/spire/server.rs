@@ -147,8 +147,8 @@ impl Server {
         Ok(keys.map_err(CallError::from)?)
     }
 
-    /// What the server vouches for.
-    pub(super) async fn vouched(&self) -> Result<Vouched, UpstreamError> {
+    /// What the server vouches for, and the number of that.
+    pub(super) async fn vouched(&self) -> Result<(u64, Vouched), UpstreamError> {
         let answer = self.call(|channel| async move {
             let mut client = BundleClient::new(channel).max_decoding_message_size(MAX_ANSWER);
             client.get_bundle(Request::new(GetBundleRequest { output_mask: None })).await
@@ -161,7 +161,8 @@ impl Server {
         if bundle.x509_authorities.is_empty() {
             return Err(CallError::NoRoot.into());
         }
-        Ok(Vouched { roots: bundle.x509_authorities, jwt_keys: bundle.jwt_authorities })
+        let (roots, jwt_keys) = (bundle.x509_authorities, bundle.jwt_authorities);
+        Ok((bundle.sequence, Vouched { roots, jwt_keys }))
     }
 
     async fn call<T, F>(&self, call: impl FnOnce(Channel) -> F) -> Result<T, UpstreamError>

@@ -11,6 +11,7 @@ use tracing::Span;
 use super::*;
 use crate::ca::Order;
 use crate::ca::control::{AuthorityControl, Change, ControlError};
+use crate::ca::journal::Journal;
 use crate::ca::request::X509Request;
 use crate::ca::rotation::{Health, Rotation};
 use crate::ca::testing::tiers::{HOUR, Tier, key};
@@ -31,6 +32,10 @@ fn run(rotation: Rotation<MemoryLedger>) -> (AuthorityControl, Tasks) {
     let (control, tasks) = (rotation.control(), Tasks::new());
     tasks.spawn(Span::none(), |stop| rotation.run(stop));
     (control, tasks)
+}
+
+fn journal(bench: &Bench) -> Journal {
+    Journal::decode(&bench.ledger.stored().unwrap()).unwrap()
 }
 
 /// The roots in the bundle, each with whether it is tainted.
@@ -137,10 +142,14 @@ async fn a_root_that_is_tainted_upstream_is_moved_off_and_goes_when_it_is_revoke
     assert_eq!(roots(&bench.ledger.own_bundle()), [(old.id(), false), (new.id(), false)]);
     // Nor while it still signs with what it has tainted.
     upstream.state().away = false;
-    sleep(15).await;
+    sleep(20 * 60).await;
     assert_eq!(roots(&bench.ledger.own_bundle()), [(old.id(), false), (new.id(), false)]);
+    // It is asked about once a minute, and what it gives is not remembered.
+    let asked = upstream.state().minted;
+    assert!((15..50).contains(&asked), "{asked}");
+    assert_eq!(journal(&bench).records().len(), 2);
     upstream.state().signer = new.below("td", 9 * HOUR);
-    sleep(15).await;
+    sleep(75).await;
     let state = control.state(Kind::X509Ca).unwrap();
     assert_eq!(state.active.upstream_authority_id, Some(new.id().into()));
     assert_ne!(state.active.id, first);
@@ -270,4 +279,18 @@ async fn without_an_upstream_authority_there_is_none_to_taint() {
     let (control, _tasks) = run(Bench::new().start(HOUR).await.unwrap());
     let refused = control.change_upstream(BY, Change::Taint, "00").await;
     assert!(matches!(refused, Err(ControlError::NoUpstream)));
+}
+
+/// Scenario: a root that an administrator has tainted here, while the files above still sign with it.
+#[tokio::test(start_paused = true)]
+async fn a_ca_below_a_tainted_root_is_not_stored_and_seldom_tried() {
+    let root = Tier::root();
+    let (bench, upstream) = bench(root.below("td", 9 * HOUR), &root);
+    let (_control, _tasks) = run(bench.start(HOUR).await.unwrap());
+    let before = journal(&bench);
+    bench.ledger.change(|bundle| bundle.x509_authorities[0].tainted = true);
+    sleep(20 * 60).await;
+    assert_eq!(journal(&bench), before);
+    let minted = upstream.state().minted;
+    assert!((15..50).contains(&minted), "{minted}");
 }
