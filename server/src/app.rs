@@ -208,7 +208,7 @@ async fn authorities(
     let ledger = RegistryLedger::new(base.registry.clone(), Arc::clone(&base.clock));
     let deps = rotation::Deps {
         ledger,
-        keys: key_store::open(&config.key_store).await?,
+        keys: key_store::open(&config.key_store, &config.data_dir).await?,
         upstream: base.upstream.clone(),
         audit: Arc::clone(&base.audit),
         clock: Arc::clone(&base.clock),

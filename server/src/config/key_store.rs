@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use steeple::config::ConfigError;
 use steeple::id::TrustDomain;
-use steeple::keys::pkcs11::{KeyPrefix, TokenName};
+use steeple::keys::pkcs11::{KeyPrefix, KeyPrefixError, TokenName};
 
 use super::raw::invalid;
+
+/// The longest prefix of keys in a token, which leaves room for what the server adds to it.
+const MAX_PREFIX: usize = 200;
 
 /// Where keys live.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,7 +32,7 @@ pub struct Pkcs11Config {
     pub token: TokenName,
     /// Where the PIN is.
     pub pin: PinSource,
-    /// What the names of this server's keys begin with.
+    /// What the names of this server's keys begin with, before what no other server has.
     pub prefix: KeyPrefix,
 }
 
@@ -98,10 +101,14 @@ impl Pkcs11 {
             (None, None) => return Err(one_of("key_store.pin_file", "not set, nor is `pin_env`")),
         };
         let prefix = self.key_prefix.as_deref().unwrap_or(trust_domain);
-        let prefix = prefix.parse().map_err(|error| {
-            let found = format!("{prefix:?} ({error})");
+        let refused = |why: &str| {
+            let found = format!("{prefix:?} ({why})");
             invalid("key_store.key_prefix", found, "a name such as example.org or server-1")
-        })?;
+        };
+        if prefix.len() > MAX_PREFIX {
+            return Err(refused(&format!("longer than {MAX_PREFIX} bytes")));
+        }
+        let prefix = prefix.parse().map_err(|error: KeyPrefixError| refused(&error.to_string()))?;
         Ok(Pkcs11Config { module: self.module, token, pin, prefix })
     }
 }

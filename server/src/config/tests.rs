@@ -185,6 +185,8 @@ fn a_token_is_named_with_where_its_pin_is() {
     check("slot = 1", "`key_store.pin_file` is not set, nor is `pin_env`");
     check("slot = 1\npin_file = 'p'\npin_env = 'P'", both);
     check("slot = 1\npin_env = 'P'\nkey_prefix = 'a/b'", "`key_store.key_prefix` is \"a/b\"");
+    let long = format!("slot = 1\npin_env = 'P'\nkey_prefix = '{}'", "a".repeat(201));
+    check(&long, "longer than 200 bytes");
     check("slot = 1\npin_env = 'P'\npin = '1234'", "unknown field `pin`");
     let error = parse("data_dir = '/d'\n[key_store]\ntype = 'pkcs11'\nmodule = 'm.so'\nslot = 1");
     let error = error.unwrap_err().to_string();
