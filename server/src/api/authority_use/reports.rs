@@ -1,7 +1,7 @@
 //! What agents say they hold, by the authority that signed it: the last word of each, for a while.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use steeple::id::SpiffeId;
@@ -29,7 +29,14 @@ const MAX_ID: usize = 255;
 
 /// The last report of each agent.
 #[derive(Debug, Default)]
-pub struct Reports(Mutex<HashMap<SpiffeId, (Report, Instant)>>);
+pub struct Reports(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    of_agents: HashMap<SpiffeId, (Report, Instant)>,
+    /// When those that no longer count were last forgotten.
+    pruned_at: Option<Instant>,
+}
 
 /// What an agent holds: the number of SVIDs by authority.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -64,8 +71,18 @@ pub(super) struct Held {
 impl Reports {
     /// Takes the place of what the agent said before.
     pub(super) fn put(&self, agent: SpiffeId, report: Report, now: Instant) {
-        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.insert(agent, (report, now));
+        let mut kept = self.lock();
+        // To look at all for each would cost the more the more there are; what is kept too long is
+        // no more than what was reported in the meantime.
+        if kept.pruned_at.is_none_or(|at| now.duration_since(at) >= COUNTS) {
+            kept.prune(now);
+        }
+        kept.of_agents.insert(agent, (report, now));
+    }
+
+    /// Forgets what an agent said that is none any more.
+    pub(in crate::api) fn forget(&self, agent: &SpiffeId) {
+        self.lock().of_agents.remove(agent);
     }
 
     /// The sum of what agents that still are some said lately. Others are forgotten.
@@ -76,13 +93,31 @@ impl Reports {
         sequence: u64,
         now: Instant,
     ) -> Sum {
-        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.retain(|agent, (_, at)| now.duration_since(*at) < COUNTS && is_agent(agent));
+        let mut kept = self.lock();
+        kept.prune(now);
+        kept.of_agents.retain(|agent, _| is_agent(agent));
         let mut sum = Sum::default();
-        for (report, _) in reports.values() {
+        for (report, _) in kept.of_agents.values() {
             sum.add(report, kind, sequence);
         }
         sum
+    }
+
+    /// Of how many agents there are reports.
+    #[cfg(test)]
+    pub(in crate::api) fn count(&self) -> usize {
+        self.lock().of_agents.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn prune(&mut self, now: Instant) {
+        self.pruned_at = Some(now);
+        self.of_agents.retain(|_, (_, at)| now.duration_since(*at) < COUNTS);
     }
 }
 
@@ -188,6 +223,28 @@ mod tests {
         reports.put(agent("b"), report(2, &[], "new"), later);
         let sum = reports.sum(Kind::X509Ca, is_agent, 2, later);
         assert_eq!((sum.reporting, sum.of("old")), (1, Held::default()));
+    }
+
+    #[test]
+    fn what_is_kept_is_of_those_that_report_whether_anybody_asks_or_not() {
+        let (reports, start) = (Reports::default(), Instant::now());
+        let names = || {
+            let mut names: Vec<_> = reports.lock().of_agents.keys().cloned().collect();
+            names.sort_unstable();
+            names
+        };
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            reports.put(agent(&second.to_string()), report(1, &[], "a"), now);
+            reports.put(agent("stays"), report(1, &[], "a"), now);
+            assert!(names().len() <= 121, "{second}: {}", names().len());
+        }
+        let later = start + Duration::from_secs(700);
+        reports.put(agent("stays"), report(1, &[], "a"), later);
+        reports.put(agent("banned"), report(1, &[], "a"), later);
+        assert_eq!(names(), [agent("banned"), agent("stays")]);
+        reports.forget(&agent("banned"));
+        assert_eq!(names(), [agent("stays")]);
     }
 
     #[test]

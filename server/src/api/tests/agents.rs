@@ -2,6 +2,8 @@
 
 use steeple_proto::spire::api::server::agent::v1 as pb;
 use steeple_proto::spire::api::server::agent::v1::agent_client::AgentClient;
+use steeple_proto::steeple::authority::v1::ReportUseRequest;
+use steeple_proto::steeple::authority::v1::authority_use_client::AuthorityUseClient;
 
 use super::*;
 use crate::datastore::TokenHash;
@@ -79,6 +81,22 @@ async fn an_agent_is_banned_and_evicted_by_its_id_alone() {
     }
     let missing = client.ban_agent(pb::BanAgentRequest { id: wire_id("/spire/agent/z") }).await;
     check_status(missing, Code::NotFound, "agent not found");
+}
+
+#[tokio::test]
+async fn what_an_agent_holds_is_forgotten_with_it() {
+    let server = Server::new().await;
+    for name in ["a", "b"] {
+        let mut agent = AuthorityUseClient::new(server.agent(name).await);
+        agent.report_use(ReportUseRequest::default()).await.unwrap();
+    }
+    assert_eq!(server.deps.reports.count(), 2);
+    let mut client = Client::new(server.local());
+    let id = |name: &str| Some(steeple::convert::id_to_proto(&node(name).id));
+    client.ban_agent(pb::BanAgentRequest { id: id("a") }).await.unwrap();
+    assert_eq!(server.deps.reports.count(), 1);
+    client.delete_agent(pb::DeleteAgentRequest { id: id("b") }).await.unwrap();
+    assert_eq!(server.deps.reports.count(), 0);
 }
 
 #[tokio::test]
