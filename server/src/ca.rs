@@ -85,7 +85,10 @@ pub struct Ca {
     authorities: watch::Receiver<Arc<Authorities>>,
     audit: Arc<Audit>,
     clock: Arc<dyn Clock>,
+    /// SVIDs.
     tally: Arc<Tally>,
+    /// CA certificates for servers below this one.
+    cas: Arc<Tally>,
 }
 
 /// A request, and the entry that it is made by, if it is.
@@ -145,14 +148,20 @@ impl Ca {
         audit: Arc<Audit>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let tally = Arc::new(Tally::new(unix_seconds(clock.now())));
-        Self { authorities, audit, clock, tally }
+        let [tally, cas] = [(); 2].map(|()| Arc::new(Tally::new(unix_seconds(clock.now()))));
+        Self { authorities, audit, clock, tally, cas }
     }
 
-    /// How much of what was signed has not expired.
+    /// How many of the SVIDs that were signed have not expired.
     #[must_use]
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// How many of the CA certificates for servers below this one have not expired.
+    #[must_use]
+    pub fn tally_of_cas(&self) -> &Tally {
+        &self.cas
     }
 
     /// The authorities that are active now.
@@ -228,6 +237,9 @@ impl Ca {
         let signing = Arc::clone(&prepared);
         let signed = issue::aside(authorities.jwt().pace(), 1, move || signing.issue()).await;
         let signed = signed.and_then(|signed| signed);
+        if signed.is_ok() {
+            self.tally.add(prepared.authority_id(), prepared.expires_at(), unix_seconds(now));
+        }
         let event = record::jwt_result(order, correlation, &prepared, signed.as_deref());
         self.record(caller, &[event]).await?;
         let token = signed?;

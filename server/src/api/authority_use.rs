@@ -105,7 +105,8 @@ impl AuthorityUseService {
     }
 
     fn use_of(&self, id: &AuthorityId, known: &Known, sum: &Sum) -> pb::Use {
-        let live = self.0.ca.tally().live(id, unix_seconds(self.0.clock.now()));
+        let now = unix_seconds(self.0.clock.now());
+        let (live, cas) = (self.0.ca.tally().live(id, now), self.0.ca.tally_of_cas().live(id, now));
         let held = sum.of(id.as_str());
         pb::Use {
             authority_id: id.to_string(),
@@ -117,6 +118,8 @@ impl AuthorityUseService {
             held: held.svids,
             held_by_agents: held.agents,
             agent_svids: held.agent_svids,
+            signed_cas: cas.count,
+            last_ca_expires_at: cas.last.unwrap_or_default(),
         }
     }
 }

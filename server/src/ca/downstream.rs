@@ -140,8 +140,12 @@ impl Ca {
         let prepared = decision?;
         let (serial, capped) = (Hex(prepared.serial()), prepared.capped);
         let not_after = unix_seconds(prepared.not_after());
+        let authority_id = prepared.authority_id.clone();
         let pace = authorities.x509().pace();
         let signed = aside(pace, 1, move || prepared.issue()).await.and_then(|signed| signed);
+        if signed.is_ok() {
+            self.cas.add(&authority_id, not_after, unix_seconds(now));
+        }
         let event = match &signed {
             Ok(_) => Event::X509Issued {
                 correlation,

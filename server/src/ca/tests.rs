@@ -116,6 +116,7 @@ async fn a_token_is_recorded_by_its_hash_and_verifies() {
     let issued = ca.issue_jwt(&caller(), &jwt(&web, &audience)).await.unwrap();
     assert_eq!((issued.issued_at, issued.expires_at), (NOW, NOW + 100));
     assert_eq!(verify_jwt(&issued.token, &bench.ledger.own_bundle(), NOW), web);
+    assert_eq!(ca.tally().live(ca.authorities().jwt().id(), NOW).count, 1);
 
     let events = told(&bench);
     let [intent, result] = &events[..] else { panic!("{events:?}") };

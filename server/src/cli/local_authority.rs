@@ -117,7 +117,21 @@ impl Plain {
 impl One {
     async fn run(self, step: Named, kind: Kind, output: &mut Output) -> anyhow::Result<()> {
         let client = self.connection.connect(output).await?;
+        let cut_off = match step {
+            // Afterwards nobody knows the authority any more.
+            Named::Revoke => match status::ask(&client, kind).await {
+                Ok(found) => status::unexpired(&found, &self.authority_id),
+                Err(_) => None,
+            },
+            Named::Activate | Named::Taint => None,
+        };
         let changed = call::change(&client, step, (kind, self.authority_id)).await?;
+        if let Some(cut_off) = cut_off {
+            output.note(&format!(
+                "Warning: this authority has signed {cut_off}: nobody accepts them any more once \
+                 the bundle has come round"
+            ))?;
+        }
         if step == Named::Activate
             && let Ok(found) = status::ask(&client, kind).await
             && let strangers @ 1.. = status::strangers(&found)

@@ -78,6 +78,8 @@ async fn the_signature_is_recorded_before_and_after() {
     assert!(issued.capped);
     let not_after = Certificate::parse(issued.chain.leaf()).unwrap().not_after();
     assert_eq!(not_after, from_unix_seconds(NOW + 3_600));
+    let live = ca.tally_of_cas().live(ca.authorities().x509().id(), NOW);
+    assert_eq!((live.count, live.last.is_some_and(|end| end >= NOW + 3_600)), (1, true));
     let events = bench.events().split_off(known);
     let names: Vec<_> = events.iter().map(|event| event["event"].clone()).collect();
     assert_eq!(names, ["x509_intent", "x509_issued"]);

@@ -21,7 +21,10 @@ pub(in crate::cli) struct Status {
     connection: Connection,
     #[command(flatten)]
     format: Format,
-    /// Wait until all agents report that nothing they hold depends on a tainted or old authority
+    /// Wait until nobody depends on a tainted or old authority any more
+    ///
+    /// That is: all agents report that they hold nothing of it, and the CAs that it signed for
+    /// servers below, or the JWT-SVIDs that it signed for anybody, have expired.
     #[arg(long)]
     watch: bool,
 }
@@ -32,7 +35,7 @@ impl Status {
         let mut found = ask(&client, kind).await?;
         if self.watch {
             let mut notice = client.terminal().notice();
-            while let Some(left) = what_is_left(&found) {
+            while let Some(left) = what_is_left(kind, &found) {
                 notice.show(&left);
                 tokio::time::sleep(LOOK).await;
                 found = ask(&client, kind).await?;
@@ -60,17 +63,47 @@ pub(super) async fn ask(client: &Client, kind: Kind) -> anyhow::Result<pb::GetUs
 }
 
 /// What has not moved to the active authority yet; nothing once all has.
-fn what_is_left(found: &pb::GetUseResponse) -> Option<String> {
+fn what_is_left(kind: Kind, found: &pb::GetUseResponse) -> Option<String> {
     let left = found.authorities.iter().filter(|known| known.tainted || known.status == "old");
-    let (svids, own) = left.fold((0, 0), |(svids, own), l| (svids + l.held, own + l.agent_svids));
+    let (svids, own) =
+        left.clone().fold((0, 0), |(svids, own), l| (svids + l.held, own + l.agent_svids));
+    let handed_out: Vec<_> = left.filter_map(|known| handed_out(kind, known)).collect();
     let silent = found.agents.saturating_sub(found.agents_reporting);
-    let is_left = svids > 0 || own > 0 || silent > 0;
+    let is_left = svids > 0 || own > 0 || silent > 0 || !handed_out.is_empty();
     is_left.then(|| {
+        let handed_out: String = handed_out.iter().map(|text| format!("{text}, ")).collect();
         format!(
-            "{svids} SVIDs of workloads and {own} of agents still to be replaced, {silent} agents \
-             not reporting…"
+            "{svids} SVIDs of workloads and {own} of agents still to be replaced, {handed_out}\
+             {silent} agents not reporting…"
         )
     })
+}
+
+/// What of an authority cannot be replaced where it is: it has to expire.
+fn handed_out(kind: Kind, known: &pb::Use) -> Option<String> {
+    match kind {
+        Kind::X509 => cas(known),
+        Kind::Jwt => svids(known),
+    }
+}
+
+/// What a revocation of this authority cuts off, as far as that is known.
+pub(super) fn unexpired(found: &pb::GetUseResponse, authority_id: &str) -> Option<String> {
+    let known = found.authorities.iter().find(|known| known.authority_id == authority_id)?;
+    let unexpired: Vec<_> = svids(known).into_iter().chain(cas(known)).collect();
+    (!unexpired.is_empty()).then(|| unexpired.join(" and "))
+}
+
+fn svids(known: &pb::Use) -> Option<String> {
+    still_valid(known.signed, "SVIDs", known.last_expires_at)
+}
+
+fn cas(known: &pb::Use) -> Option<String> {
+    still_valid(known.signed_cas, "CAs of servers below", known.last_ca_expires_at)
+}
+
+fn still_valid(count: u64, what: &str, end: i64) -> Option<String> {
+    (count > 0).then(|| format!("{count} {what} valid until {}", pretty::time(end)))
 }
 
 fn pretty(kind: Kind, found: &pb::GetUseResponse) -> String {
@@ -86,6 +119,10 @@ fn pretty(kind: Kind, found: &pb::GetUseResponse) -> String {
         text += &format!("  Signed and not expired: {}", known.signed);
         if known.last_expires_at != 0 {
             text += &format!(", the last until {}", pretty::time(known.last_expires_at));
+        }
+        if known.signed_cas != 0 {
+            let (cas, end) = (known.signed_cas, pretty::time(known.last_ca_expires_at));
+            text += &format!("\n  CAs of servers below, not expired: {cas}, the last until {end}");
         }
         let (held, agents) = (known.held, known.held_by_agents);
         text += &format!("\n  Held by workloads: {held} SVIDs on {agents} agents\n");
@@ -125,6 +162,8 @@ fn one_to_json(known: &pb::Use) -> Value {
         ("held", wire::integer(known.held)),
         ("held_by_agents", json!(known.held_by_agents)),
         ("agent_svids", json!(known.agent_svids)),
+        ("signed_cas", wire::integer(known.signed_cas)),
+        ("last_ca_expires_at", wire::integer(known.last_ca_expires_at)),
     ])
 }
 
@@ -144,9 +183,16 @@ mod tests {
         }
     }
 
+    /// An old authority of which nothing is held, and so many of what it signed are valid.
+    fn signed(signed: u64, signed_cas: u64) -> pb::Use {
+        let (last_expires_at, last_ca_expires_at) = (2_000_000_000, 2_000_003_600);
+        let old = known("old", true, 0, 0);
+        pb::Use { signed, last_expires_at, signed_cas, last_ca_expires_at, ..old }
+    }
+
     #[test]
     fn a_move_is_over_when_everybody_says_so() {
-        let check = |(agents, agents_reporting), old: pb::Use, expected: Option<&str>| {
+        let check = |kind, (agents, agents_reporting), old: pb::Use, expected: Option<&str>| {
             let authorities = vec![known("active", false, 7, 2), old];
             let found = pb::GetUseResponse {
                 agents,
@@ -154,15 +200,40 @@ mod tests {
                 authorities,
                 ..pb::GetUseResponse::default()
             };
-            let left = what_is_left(&found);
-            assert_eq!(left.as_deref().map(|text| text.split(',').next().unwrap()), expected);
+            assert_eq!(what_is_left(kind, &found).as_deref(), expected);
         };
-        check((2, 2), known("old", true, 0, 0), None);
-        check((2, 2), known("foreign", false, 3, 0), None);
-        let one = Some("3 SVIDs of workloads and 1 of agents still to be replaced");
-        check((2, 2), known("old", true, 3, 1), one);
-        let none = Some("0 SVIDs of workloads and 0 of agents still to be replaced");
-        check((2, 1), known("old", true, 0, 0), none);
+        let [x509, jwt] = [Kind::X509, Kind::Jwt];
+        check(x509, (2, 2), known("old", true, 0, 0), None);
+        check(x509, (2, 2), known("foreign", false, 3, 0), None);
+        let one = "3 SVIDs of workloads and 1 of agents still to be replaced, 0 agents not \
+                   reporting…";
+        check(x509, (2, 2), known("old", true, 3, 1), Some(one));
+        let none = "0 SVIDs of workloads and 0 of agents still to be replaced, 1 agents not \
+                    reporting…";
+        check(x509, (2, 1), known("old", true, 0, 0), Some(none));
+        // An X.509-SVID that was replaced is nobody's, a token may be anybody's.
+        check(x509, (2, 2), signed(5, 0), None);
+        let tokens = "0 SVIDs of workloads and 0 of agents still to be replaced, 5 SVIDs valid \
+                      until 2033-05-18 03:33:20 +0000 UTC, 0 agents not reporting…";
+        check(jwt, (2, 2), signed(5, 0), Some(tokens));
+        let cas = "0 SVIDs of workloads and 0 of agents still to be replaced, 1 CAs of servers \
+                   below valid until 2033-05-18 04:33:20 +0000 UTC, 0 agents not reporting…";
+        check(x509, (2, 2), signed(5, 1), Some(cas));
+    }
+
+    #[test]
+    fn it_is_known_what_a_revocation_cuts_off() {
+        let check = |old, id, expected: Option<&str>| {
+            let found = pb::GetUseResponse { authorities: vec![old], ..Default::default() };
+            assert_eq!(unexpired(&found, id).as_deref(), expected);
+        };
+        check(signed(0, 0), "ab", None);
+        check(signed(2, 0), "cd", None);
+        let svids = "2 SVIDs valid until 2033-05-18 03:33:20 +0000 UTC";
+        check(signed(2, 0), "ab", Some(svids));
+        let cas = "1 CAs of servers below valid until 2033-05-18 04:33:20 +0000 UTC";
+        check(signed(0, 1), "ab", Some(cas));
+        check(signed(2, 1), "ab", Some(&format!("{svids} and {cas}")));
     }
 
     #[test]
@@ -195,7 +266,7 @@ mod tests {
         );
         assert_eq!(
             to_json(&found).to_string(),
-            r#"{"agents":3,"agents_not_reporting":1,"agents_reporting":2,"agents_up_to_date":1,"authorities":[{"agent_svids":1,"authority_id":"ab","expires_at":"0","held":"5","held_by_agents":1,"last_expires_at":"0","signed":"0","status":"old","tainted":true}],"counting_since":"2000000000"}"#
+            r#"{"agents":3,"agents_not_reporting":1,"agents_reporting":2,"agents_up_to_date":1,"authorities":[{"agent_svids":1,"authority_id":"ab","expires_at":"0","held":"5","held_by_agents":1,"last_ca_expires_at":"0","last_expires_at":"0","signed":"0","signed_cas":"0","status":"old","tainted":true}],"counting_since":"2000000000"}"#
         );
     }
 }
