@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use super::*;
 
@@ -25,8 +26,8 @@ const DIRECTORY: &str = "STEEPLE_TEST_TOKENS";
 const PIN: &str = "a pin";
 
 /// A token for each test.
-const TOKENS: [&str; 8] =
-    ["contract", "kinds", "restart", "half", "prefix", "away", "refused", "destroyed"];
+const TOKENS: [&str; 9] =
+    ["contract", "kinds", "restart", "half", "prefix", "away", "refused", "destroyed", "hung"];
 
 #[test]
 fn keys_live_in_a_token() {
@@ -214,11 +215,42 @@ mod inside {
                 Ok(signature) => break signature,
                 Err(error) => assert_eq!(error, SignError::Unavailable),
             }
-            std::thread::park_timeout(std::time::Duration::from_millis(50));
+            std::thread::park_timeout(Duration::from_millis(50));
         };
         assert!(key.public_key().verifies(Scheme::X509, b"m", &signed));
         let loaded = store.load(&id("a")).await.unwrap().unwrap();
         assert_eq!(loaded.public_key(), key.public_key());
+    }
+
+    /// A token in a file that does not answer before somebody writes to it.
+    #[tokio::test]
+    async fn a_module_that_hangs_keeps_only_one_waiting() {
+        let Some(store) = open("hung", "example.org") else { return };
+        let key = store.generate(&id("a"), KeyAlgorithm::EcP256).await.unwrap();
+        let directory = std::env::var(DIRECTORY).unwrap();
+        let (tokens, away) = (format!("{directory}/tokens"), format!("{directory}/away"));
+        fs::rename(&tokens, &away).unwrap();
+        assert!(key.sign(Scheme::X509, b"m").is_err());
+        let file = format!("{tokens}/hangs/token.object");
+        fs::create_dir_all(format!("{tokens}/hangs")).unwrap();
+        assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+        std::thread::park_timeout(Duration::from_secs(2));
+        let (done, signs) = std::sync::mpsc::channel();
+        let sign = |who: &'static str| {
+            let (key, done) = (Arc::clone(&key), done.clone());
+            std::thread::spawn(move || done.send((who, key.sign(Scheme::X509, b"m"))))
+        };
+        let first = sign("looks for the token");
+        std::thread::park_timeout(Duration::from_secs(1));
+        sign("waits");
+        let waited = signs.recv_timeout(Duration::from_secs(20));
+        while !first.is_finished() {
+            let write = format!("timeout 1 sh -c ': > {file}'");
+            Command::new("sh").args(["-c", &write]).status().unwrap();
+        }
+        fs::remove_dir_all(&tokens).unwrap();
+        fs::rename(&away, &tokens).unwrap();
+        assert_eq!(waited, Ok(("waits", Err(SignError::Unavailable))));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! since numbers are given out again.
 
 use std::fmt;
+use std::mem;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -68,16 +69,29 @@ struct Pool {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     /// Sessions can be had.
     Open,
     /// Something went wrong: the token is looked for again as soon as no session is in use.
     Lost,
-    /// It was not there at that time.
-    Away(Instant),
+    /// Somebody looks for it, which takes as long as the module likes.
+    Sought,
+    /// It could not be used at that time.
+    Away(Instant, Absence),
     /// It refused the PIN. Asking again would lock it.
     Refused,
+}
+
+/// Why a token cannot be used for now. None of these has cost a try of the PIN.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Absence {
+    /// It is not there.
+    Missing,
+    /// Its PIN was wrong too often, until an administrator sets it anew.
+    Locked,
+    /// One wrong PIN would lock it, until another program logs in.
+    LastTry,
 }
 
 /// A session in use, which goes back when this goes.
@@ -130,8 +144,8 @@ impl Token {
         loop {
             match pool.state {
                 State::Refused => return Err(Pkcs11Error::Pin),
-                State::Away(since) if since.elapsed() < PAUSE => return Err(Pkcs11Error::Away),
-                State::Lost | State::Away(_) if pool.out == 0 => self.find_again(&mut pool)?,
+                State::Away(since, why) if since.elapsed() < PAUSE => return Err(why.into()),
+                State::Lost | State::Away(..) if pool.out == 0 => pool = self.find_again(pool)?,
                 State::Open if !pool.idle.is_empty() || pool.out < MAX_SESSIONS => {
                     pool.out += 1;
                     let (open, epoch) = (pool.idle.pop(), pool.epoch);
@@ -144,7 +158,7 @@ impl Token {
                     }
                     return Ok(lease);
                 }
-                State::Open | State::Lost | State::Away(_) => {
+                State::Open | State::Lost | State::Sought | State::Away(..) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return Err(Pkcs11Error::Busy);
@@ -158,54 +172,63 @@ impl Token {
 
     fn give_back(&self, open: Option<Open>, lost: bool) {
         let mut pool = self.pool();
-        pool.out = pool.out.saturating_sub(1);
-        match pool.state {
-            State::Open if lost => pool.state = State::Lost,
-            State::Open => {
-                let epoch = pool.epoch;
-                pool.idle.extend(open.filter(|open| open.epoch == epoch));
-            }
-            State::Lost | State::Away(_) | State::Refused => drop(open),
+        if lost && pool.state == State::Open {
+            pool.state = State::Lost;
         }
+        if pool.state == State::Open {
+            pool.idle.extend(open);
+        } else {
+            // Closed before it counts as such, and that may take long.
+            drop(pool);
+            drop(open);
+            pool = self.pool();
+        }
+        pool.out = pool.out.saturating_sub(1);
         drop(pool);
         self.freed.notify_all();
     }
 
-    /// Begins a new epoch. Nothing of the old one is in use.
-    fn find_again(&self, pool: &mut Pool) -> Result<(), Pkcs11Error> {
-        pool.idle.clear();
+    /// Begins a new epoch. Nothing of the old one is in use. Others wait as long as they can.
+    fn find_again<'a>(
+        &'a self,
+        mut pool: MutexGuard<'a, Pool>,
+    ) -> Result<MutexGuard<'a, Pool>, Pkcs11Error> {
+        let before = mem::replace(&mut pool.state, State::Sought);
         pool.epoch = Epoch(pool.epoch.0.wrapping_add(1));
-        let found = match self.new_session(pool.epoch) {
+        let (old, epoch) = (mem::take(&mut pool.idle), pool.epoch);
+        drop(pool);
+        drop(old);
+        let found = match self.new_session(epoch) {
             // Many modules find a token again only if they are started anew.
             Err(error) if !refuses_pin(&error) => {
-                self.restart_module().and_then(|()| self.new_session(pool.epoch))
+                self.restart_module().and_then(|()| self.new_session(epoch))
             }
             found => found,
         };
-        let was_away = matches!(pool.state, State::Away(_));
-        match found {
-            Ok(open) => {
-                pool.idle.push(open);
-                pool.state = State::Open;
-                if was_away {
-                    info!(token = %self.name, "PKCS #11 token is back");
-                }
-                Ok(())
+        let failure = found.as_ref().err();
+        let after = failure.map_or(State::Open, |error| State::after(error, Instant::now()));
+        self.tell(before, after, failure);
+        let mut pool = self.pool();
+        pool.state = after;
+        let found = found.map(|open| pool.idle.push(open));
+        self.freed.notify_all();
+        found.map(|()| pool)
+    }
+
+    /// Tells of what has changed, once.
+    fn tell(&self, before: State, after: State, error: Option<&Pkcs11Error>) {
+        let error = error.map(|error| error as &dyn std::error::Error);
+        match (before, after) {
+            (State::Away(..), State::Open) => info!(token = %self.name, "PKCS #11 token is back"),
+            (State::Away(_, known), State::Away(_, why)) if known == why => {}
+            (_, State::Away(..)) => {
+                warn!(token = %self.name, error, "PKCS #11 token out of reach, nothing can be signed");
             }
-            Err(error) => {
-                pool.state = if refuses_pin(&error) {
-                    error!(token = %self.name, error = &error as &dyn std::error::Error,
-                        "PKCS #11 token refuses the PIN, which is not tried again");
-                    State::Refused
-                } else {
-                    if !was_away {
-                        warn!(token = %self.name, error = &error as &dyn std::error::Error,
-                            "PKCS #11 token out of reach, nothing can be signed");
-                    }
-                    State::Away(Instant::now())
-                };
-                Err(error)
+            (_, State::Refused) => {
+                error!(token = %self.name, error,
+                    "PKCS #11 token refuses the PIN, which is not tried again");
             }
+            (_, State::Open | State::Lost | State::Sought) => {}
         }
     }
 
@@ -267,6 +290,33 @@ impl Token {
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What an attempt to log in that failed of this leaves.
+    fn after(error: &Pkcs11Error, now: Instant) -> Self {
+        if matches!(error, Pkcs11Error::Pin) {
+            return Self::Refused;
+        }
+        let why = if matches!(error, Pkcs11Error::Locked) {
+            Absence::Locked
+        } else if matches!(error, Pkcs11Error::LastTry) {
+            Absence::LastTry
+        } else {
+            Absence::Missing
+        };
+        Self::Away(now, why)
+    }
+}
+
+impl From<Absence> for Pkcs11Error {
+    fn from(why: Absence) -> Self {
+        match why {
+            Absence::Missing => Self::Away,
+            Absence::Locked => Self::Locked,
+            Absence::LastTry => Self::LastTry,
+        }
     }
 }
 
@@ -345,3 +395,6 @@ pub(super) fn is_loss(error: &Error) -> bool {
             | RvError::UserNotLoggedIn
     )
 }
+
+#[cfg(test)]
+mod tests;
