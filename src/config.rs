@@ -57,10 +57,33 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 /// # Errors
 /// The text does not fit `T`.
 pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| ConfigError::Parse {
-        path: path.to_owned(),
-        message: error.to_string().trim_end().to_owned(),
+    toml::from_str(text).map_err(|error| {
+        let message = if is_spires(text) {
+            format!(
+                "this is a configuration of SPIRE's, and not TOML; `steeple-server config import {}` prints the one \
+                 that says the same here, for a server or an agent",
+                path.display()
+            )
+        } else {
+            error.to_string().trim_end().to_owned()
+        };
+        ConfigError::Parse { path: path.to_owned(), message }
     })
+}
+
+/// Whether a text that is no TOML looks like a file of SPIRE's, in HCL or JSON: one of its blocks.
+fn is_spires(text: &str) -> bool {
+    let is_json = text.trim_start().starts_with('{');
+    let opens = |line: &str| {
+        let line = line.trim_start_matches(|c: char| c.is_whitespace() || "{\"".contains(c));
+        ["server", "agent", "plugins"].iter().any(|block| {
+            let rest =
+                line.strip_prefix(block).map(|rest| rest.trim_start_matches('"').trim_start());
+            let rest = rest.map(|rest| rest.trim_start_matches(['=', ':']).trim_start());
+            rest.is_some_and(|rest| rest.starts_with('{') || (is_json && rest.starts_with('[')))
+        })
+    };
+    text.lines().any(opens)
 }
 
 impl<'de> Deserialize<'de> for HumanDuration {
@@ -106,5 +129,24 @@ mod tests {
         check("ttl = '1h'\nttll = 1", Err("unknown field `ttll`, expected `ttl`"));
         check("", Err("x.toml"));
         check("ttl = ", Err("x.toml"));
+    }
+
+    #[test]
+    fn a_file_of_spires_is_told_with_what_to_do() {
+        let import = "`steeple-server config import x.toml`";
+        for text in [
+            "server {\n    bind_port = 1\n}\n",
+            "# c\n\nagent {}\n",
+            "server = {\n  a = 1\n}\n",
+            "plugins {\n}\n",
+            "{\"server\": {\"bind_port\": 1}}",
+            "{\n  \"agent\": [{}]\n}\n",
+        ] {
+            check(text, Err(import));
+        }
+        for text in ["server = \"h:1\"\n=\n", "[server]\n", "agents {\n", "# server {\nttl = \n"] {
+            let error = parse::<Raw>(text, Path::new("x.toml")).unwrap_err().to_string();
+            assert!(!error.contains("import"), "{text}: {error}");
+        }
     }
 }
