@@ -19,6 +19,7 @@ pub mod json;
 pub mod jwk;
 pub mod jwt;
 pub mod keys;
+pub mod refused;
 pub mod selector;
 pub mod spelling;
 pub mod tasks;

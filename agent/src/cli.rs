@@ -11,6 +11,7 @@ mod fetch_x509;
 mod healthcheck;
 mod name;
 mod output;
+mod refused;
 mod socket;
 mod watch;
 
@@ -43,12 +44,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the agent
-    Run(Flags),
+    Run(Told),
     /// Look at a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Check a configuration as `config check` does, under SPIRE's name
-    Validate(Flags),
+    Validate(Told),
     /// Call the Workload API as a workload would
     #[command(subcommand)]
     Api(Api),
@@ -70,7 +71,16 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Check a configuration, with the flags of `run`, without starting anything
-    Check(Flags),
+    Check(Told),
+}
+
+/// What `run` is told.
+#[derive(Args, Debug)]
+struct Told {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(flatten)]
+    _refused: refused::OfRun,
 }
 
 #[derive(Debug, Subcommand)]
@@ -170,13 +180,13 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, output: &mut Output) -> anyhow::Result<()> {
     match cli.command {
-        Command::Run(flags) => app::run(Config::load(flags)?),
-        Command::Config(ConfigCommand::Check(flags)) => {
-            Config::load(flags)?;
+        Command::Run(told) => app::run(Config::load(told.flags)?),
+        Command::Config(ConfigCommand::Check(told)) => {
+            Config::load(told.flags)?;
             output.line("The configuration is valid.")
         }
-        Command::Validate(flags) => {
-            Config::load(flags)?;
+        Command::Validate(told) => {
+            Config::load(told.flags)?;
             output.line("SPIRE agent configuration file is valid.")
         }
         Command::Api(Api::Fetch(FetchAny { kind: None, x509 })) => block_on(x509.run(output)),

@@ -37,6 +37,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use steeple::config::HumanDuration;
+use steeple::refused::{OfEachRun, Pipe};
 use steeple::spelling;
 
 use self::client::Client;
@@ -65,7 +66,7 @@ enum Command {
         #[command(flatten)]
         flags: Flags,
         #[command(flatten)]
-        _refused: refused::OfRun,
+        _refused: OfEachRun,
     },
     #[command(flatten)]
     Admin(Admin),
@@ -136,7 +137,7 @@ struct Connection {
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
     #[command(flatten)]
-    _refused: refused::Pipe,
+    _refused: Pipe,
     /// How long to wait for each answer
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     timeout: HumanDuration,

@@ -2,9 +2,9 @@
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
+use steeple::refused::OfEachRun;
 
 use super::output::Output;
-use super::refused;
 use crate::app;
 use crate::config::flags::Flags;
 use crate::config::{Config, Survey};
@@ -30,7 +30,7 @@ pub(super) struct Check {
     #[command(flatten)]
     flags: Flags,
     #[command(flatten)]
-    _refused: refused::OfRun,
+    _refused: OfEachRun,
 }
 
 impl ConfigCommand {

@@ -64,3 +64,33 @@ fn what_says_two_things_is_refused() {
         assert!(read(words).is_err(), "{words}");
     }
 }
+
+#[test]
+fn what_is_not_taken_is_refused_with_a_reason() {
+    for (flag, reason) in [
+        ("-logFile f", "the log goes to standard error"),
+        ("-logSourceLocation", "names the part of the program that wrote it"),
+        ("-namedPipeName p", "say with --socket where that is"),
+        ("-rebootstrapMode auto", "give it a new --trust-bundle"),
+        ("-rebootstrapDelay 10m", "give it a new --trust-bundle"),
+        ("-allowUnauthenticatedVerifiers", "make an entry for it"),
+        ("-disableWorkloadAPI=true", "the Workload API is what the agent is there for"),
+        ("-expandEnv", "write the values into it"),
+    ] {
+        for command in ["run", "validate", "config check"] {
+            let error = read(&format!("{command} {flag}")).unwrap_err().to_string();
+            assert!(error.contains(reason), "{command} {flag}: {error}");
+        }
+    }
+    for flag in [
+        "-rebootstrapMode never",
+        "-disableSDSAPI",
+        "-disableSDSAPI=false",
+        "-allowUnauthenticatedVerifiers=false",
+        "-disableWorkloadAPI=false",
+        "-logSourceLocation=false",
+        "-expandEnv=false",
+    ] {
+        assert!(read(&format!("run {flag}")).is_ok(), "{flag}");
+    }
+}

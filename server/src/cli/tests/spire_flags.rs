@@ -175,8 +175,8 @@ const SWITCHES: &[&str] = &[
 /// What is refused, and what the refusal has to say.
 const REFUSED: &[(&str, &str)] = &[
     ("run -logFile f", "the log goes to standard error"),
-    ("run -logSourceLocation", "names the part of the server that wrote it"),
-    ("run -logSourceLocation=true", "names the part of the server that wrote it"),
+    ("run -logSourceLocation", "names the part of the program that wrote it"),
+    ("run -logSourceLocation=true", "names the part of the program that wrote it"),
     ("run -namedPipeName p", "say with --socket where that is"),
     ("validate -logFile f", "the log goes to standard error"),
     ("entry show -namedPipeName p", "say with --socket where that is"),

@@ -1,0 +1,62 @@
+//! Flags of SPIRE's agent that this one has nothing for: each is refused with the reason.
+
+use clap::Args;
+use steeple::refused::{OfEachRun, unless};
+
+/// Flags of SPIRE's `run` and `validate`.
+#[derive(Args, Debug)]
+pub(super) struct OfRun {
+    #[command(flatten)]
+    _common: OfEachRun,
+    #[arg(long = "rebootstrapMode", hide = true, value_parser = no_rebootstrap)]
+    _rebootstrap_mode: Option<String>,
+    #[arg(long = "rebootstrapDelay", hide = true, value_parser = no_rebootstrap)]
+    _rebootstrap_delay: Option<String>,
+    #[arg(long = "allowUnauthenticatedVerifiers", hide = true, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_parser = no_verifiers)]
+    _allow_unauthenticated_verifiers: Option<String>,
+    #[arg(long = "disableWorkloadAPI", hide = true, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_parser = no_silence)]
+    _disable_workload_api: Option<String>,
+    /// Nothing is lost: SDS is not served.
+    #[arg(long = "disableSDSAPI", hide = true, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true")]
+    _disable_sds_api: Option<String>,
+    #[arg(long = "expandEnv", alias = "expand-env", hide = true, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_parser = no_expansion)]
+    _expand_env: Option<String>,
+}
+
+fn no_rebootstrap(text: &str) -> Result<String, &'static str> {
+    unless(
+        text,
+        "never",
+        "an agent that does not believe its server any more is not started over by itself; give it a new \
+         --trust-bundle",
+    )
+}
+
+fn no_verifiers(text: &str) -> Result<String, &'static str> {
+    unless(
+        text,
+        "false",
+        "a caller without an identity gets nothing, bundles included; make an entry for it",
+    )
+}
+
+fn no_silence(text: &str) -> Result<String, &'static str> {
+    unless(
+        text,
+        "false",
+        "the Workload API is what the agent is there for; --socket says where it is",
+    )
+}
+
+fn no_expansion(text: &str) -> Result<String, &'static str> {
+    unless(
+        text,
+        "false",
+        "no environment variables are put into the agent's file; write the values into it, by envsubst for \
+         one, or give flags",
+    )
+}
