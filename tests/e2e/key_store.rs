@@ -4,9 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
 
 use crate::harness::process::command;
-use crate::harness::{Deployment, Dir, Settings, bin, eventually, skipped, stderr, stdout};
+use crate::harness::{
+    Deployment, Dir, PATIENCE, Settings, bin, eventually, skipped, stderr, stdout,
+};
 use crate::workload_api::this_user;
 
 /// Where systems have the module.
@@ -108,6 +113,51 @@ fn authorities_in_a_token_outlive_a_kill_and_are_nowhere_else() {
     }
     let log = node.server.log().join("\n");
     assert!(!log.contains("correct horse"));
+}
+
+/// Two servers of one trust domain share a token, and neither is told of the other.
+#[test]
+fn a_server_leaves_the_keys_of_another_one_alone() {
+    let dir = Dir::new();
+    let Some(settings) = token(&dir) else { return };
+    let mut one = Deployment::inside(dir, settings);
+    let mut other = Deployment::with(settings);
+    for (node, path) in [(&mut one, "/one"), (&mut other, "/other")] {
+        node.restart_server();
+        let log = node.server.log().join("\n");
+        assert!(!log.contains("the key of an authority is gone"), "{log}");
+        node.register(path, &[&this_user()]);
+        verifies(node, "svid");
+    }
+}
+
+/// Whoever asks while an authority takes over from another one gets what they asked for.
+#[test]
+fn no_mint_fails_while_keys_in_a_token_take_turns() {
+    let dir = Dir::new();
+    let Some(settings) = token(&dir) else { return };
+    let node = Deployment::inside(dir, settings);
+    let (turned, since) = (AtomicBool::new(false), Instant::now());
+    let minted: usize = thread::scope(|scope| {
+        let mint = || {
+            let mut minted = 0;
+            while !turned.load(Ordering::Relaxed) && since.elapsed() < 3 * PATIENCE {
+                let id = "spiffe://example.org/web";
+                node.admin(&["jwt", "mint", "--spiffe-id", id, "--audience", "db"]);
+                minted += 1;
+            }
+            minted
+        };
+        let minting: Vec<_> = (0..4).map(|_| scope.spawn(mint)).collect();
+        for kind in ["X509 CA", "JWT key"] {
+            node.server.wait_for_another(1, &format!("{kind} activated"));
+        }
+        turned.store(true, Ordering::Relaxed);
+        minting.into_iter().map(|minting| minting.join().unwrap()).sum()
+    });
+    assert!(minted > 0, "nobody minted");
+    let log = node.server.log().join("\n");
+    assert!(!log.contains("token out of reach") && !log.contains("was not removed"), "{log}");
 }
 
 #[test]
