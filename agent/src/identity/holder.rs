@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::holdings::TokenKey;
-use super::{Holdings, JwtToken, MintFailure, X509Credential};
+use super::{Holdings, JwtToken, MintFailure, PreparedBundle, X509Credential};
 
 /// Holds the credentials of one attested process or container. Clones are the same holder.
 ///
@@ -66,16 +66,19 @@ impl Holder {
     }
 
     /// The JWT-SVID for `entry` and exactly this audience, with at least half of its life left
-    /// where the server can be reached. Mints it if it is missing.
+    /// where the server can be reached. Mints it if it is missing, or if `own`, the bundle of the
+    /// own trust domain, no longer relies on the key of the one that is held: its owner may not
+    /// have heard of that yet.
     pub async fn jwt(
         &self,
         entry: &Arc<Entry>,
         audience: &[String],
+        own: &PreparedBundle,
         now: SystemTime,
     ) -> Result<JwtToken, IdentityError> {
         let key = TokenKey::new(entry.id.clone(), audience);
         if !entry.content.jwt_svid_include_jti
-            && let Some(token) = self.holdings.borrow().fresh_token(entry, &key, now)
+            && let Some(token) = self.holdings.borrow().fresh_token(entry, &key, own, now)
         {
             return Ok(token.clone());
         }

@@ -81,14 +81,16 @@ impl Holdings {
     }
 
     /// The token for `entry` and exactly this audience that is to be served `now`: of this
-    /// revision of the entry, and with at least half of its life left.
+    /// revision of the entry, by a key that `own` vouches for, and with at least half of its life
+    /// left.
     pub(super) fn fresh_token(
         &self,
         entry: &Entry,
         key: &TokenKey,
+        own: &PreparedBundle,
         now: SystemTime,
     ) -> Option<&JwtToken> {
-        self.jwt.get(key).filter(|token| token.revision == entry.revision && now < token.renew_at)
+        self.jwt.get(key).filter(|token| token.serves(entry, own) && now < token.renew_at)
     }
 }
 

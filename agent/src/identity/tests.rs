@@ -169,6 +169,18 @@ async fn a_token_of_a_tainted_or_revoked_key_is_dropped_at_once() {
     }
 }
 
+/// Whoever asks in the same moment in which a key is tainted is not served by what its holder has
+/// not dropped yet.
+#[tokio::test(start_paused = true)]
+async fn a_token_of_a_tainted_key_is_not_served_before_it_is_dropped() {
+    let node = Node::new(vec![web()]).await;
+    let first = node.jwt(&["a"]).await.unwrap();
+    let mut bundle = (**node.bundle.bundle()).clone();
+    bundle.jwt_authorities[0].tainted = true;
+    node.publish(node.entries(), &Arc::new(PreparedBundle::new(Arc::new(bundle))));
+    assert_ne!(node.jwt(&["a"]).await.unwrap().token, first.token);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_revoked_authority_signed_is_dropped_at_once() {
     let node = Node::new(vec![web()]).await;

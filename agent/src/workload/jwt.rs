@@ -104,15 +104,15 @@ pub(super) async fn tokens(
     audience: &[String],
 ) -> Result<Vec<(Arc<Entry>, JwtToken)>, WorkloadError> {
     for _ in 0..ATTEMPTS {
-        let entries = wanted(party, &is_wanted)?.entries;
-        let minted = mint(party, &entries, audience).await?;
+        let then = wanted(party, &is_wanted)?;
+        let minted = mint(party, &then, audience).await?;
         let now = wanted(party, &is_wanted)?;
         let own = now.snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
         let current = |(entry, token): (&Arc<Entry>, JwtToken)| {
             let entry = now.entries.iter().find(|current| current.id == entry.id)?;
             token.serves(entry, own).then(|| (entry.clone(), token))
         };
-        let tokens: Vec<_> = entries.iter().zip(minted).filter_map(current).collect();
+        let tokens: Vec<_> = then.entries.iter().zip(minted).filter_map(current).collect();
         if !tokens.is_empty() {
             return Ok(tokens);
         }
@@ -130,23 +130,24 @@ fn wanted(
     if entitlement.entries.is_empty() { Err(WorkloadError::NoIdentity) } else { Ok(entitlement) }
 }
 
-/// A token for each of `entries`, for this audience.
+/// A token for each entry that the party is entitled to, for this audience.
 async fn mint(
     party: &impl Party,
-    entries: &[Arc<Entry>],
+    entitlement: &Entitlement,
     audience: &[String],
 ) -> Result<Vec<JwtToken>, WorkloadError> {
     let (deps, lives) = (&party.caller().deps, party.lives());
     let pid = party.caller().attested().peer().pid();
     let holder = deps.holders.of(party.instance())?;
+    let own = entitlement.snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
     let now = deps.clock.now();
     let token = async |entry: &Arc<Entry>| {
-        let token = holder.jwt(entry, audience, now).await?;
+        let token = holder.jwt(entry, audience, own, now).await?;
         debug!(pid, spiffe_id = %entry.content.spiffe_id, method = "FetchJWTSVID", "Fetched JWT SVID");
         Ok::<_, WorkloadError>(token)
     };
     tokio::select! {
-        tokens = try_join_all(entries.iter().map(token)) => tokens,
+        tokens = try_join_all(entitlement.entries.iter().map(token)) => tokens,
         () = deps.stop.cancelled() => Err(WorkloadError::Stopping),
         ended = lives.end() => Err(ended),
     }

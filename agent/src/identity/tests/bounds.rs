@@ -55,7 +55,8 @@ async fn who_wants_many_tokens_holds_up_nobody_else() {
     let entry = node.entries().remove(0);
     let token = async |process: usize, user: u32, audience: usize| {
         let holder = node.holders.of(&idle[process].instance(user)).unwrap();
-        holder.jwt(&entry, &[audience.to_string()], node.clock.now()).await.unwrap();
+        let (audience, own) = ([audience.to_string()], node.own());
+        holder.jwt(&entry, &audience, &own, node.clock.now()).await.unwrap();
         node.clock.now()
     };
     let begun = node.clock.now();

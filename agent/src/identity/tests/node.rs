@@ -230,6 +230,11 @@ impl Node {
         self.snapshot.borrow().as_ref().unwrap().entries().to_vec()
     }
 
+    /// The bundle that this node knows.
+    pub(crate) fn own(&self) -> Arc<PreparedBundle> {
+        self.snapshot.borrow().as_ref().unwrap().own_bundle().unwrap().clone()
+    }
+
     pub(crate) fn publish(&self, entries: Vec<Arc<Entry>>, bundle: &Arc<PreparedBundle>) {
         *self.server.entries.lock().unwrap() = entries.clone();
         let own = TrustDomain::parse("td").unwrap();
@@ -252,7 +257,8 @@ impl Node {
     pub(crate) async fn jwt(&self, audience: &[&str]) -> Result<JwtToken, IdentityError> {
         let audience: Vec<_> = audience.iter().map(ToString::to_string).collect();
         let entry = self.entries().remove(0);
-        self.holders.of(&self.instance)?.jwt(&entry, &audience, self.clock.now()).await
+        let own = self.own();
+        self.holders.of(&self.instance)?.jwt(&entry, &audience, &own, self.clock.now()).await
     }
 
     pub(crate) fn signed(&self) -> usize {
