@@ -7,6 +7,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+pub mod log;
+
 /// Why a configuration is refused.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -69,6 +71,12 @@ pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigEr
         };
         ConfigError::Parse { path: path.to_owned(), message }
     })
+}
+
+/// A path of the command line is meant from where the command was given.
+#[must_use]
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Whether a text that is no TOML looks like a file of SPIRE's, in HCL or JSON: one of its blocks.

@@ -1,20 +1,28 @@
-//! The diagnostic log: one subscriber, text for people or JSON for machines, on standard error.
+//! The diagnostic log: one subscriber, text for people or JSON for machines, on standard error or in a
+//! file.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tracing::Subscriber;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use tracing::{Subscriber, error, info};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, Registry, reload};
+
+use self::file::LogFile;
+
+mod file;
 
 /// How much is logged.
 ///
@@ -52,6 +60,34 @@ pub enum Format {
     Json,
 }
 
+/// What a process is told about its log.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Settings {
+    /// How much is logged.
+    pub level: Level,
+    /// How a line looks.
+    pub format: Format,
+    /// The file that it is appended to, in the place of standard error.
+    pub file: Option<PathBuf>,
+    /// Whether each line says where in the source it is written.
+    pub source_location: bool,
+}
+
+/// The log of a process.
+#[derive(Debug)]
+pub struct Log {
+    /// How much is logged.
+    pub level: LogLevel,
+    file: Option<LogFile>,
+}
+
+/// Opens the log file again whenever SIGUSR2 says so, as after a rotation of logs.
+#[derive(Debug)]
+pub struct Reopening {
+    file: Option<LogFile>,
+    told: Signal,
+}
+
 /// The level of a running process, which can be looked at and changed. Clones share it.
 #[derive(Clone)]
 pub struct LogLevel(Arc<Switch>);
@@ -66,6 +102,14 @@ struct Switch {
 /// Why logging cannot start.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
+    /// The file cannot be written.
+    #[error("`log.file` is {}, which cannot be opened for writing", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The process logs already.
     #[error("the log was set up twice")]
     Twice(#[source] TryInitError),
@@ -74,12 +118,53 @@ pub enum TelemetryError {
 /// Starts the log of this process.
 ///
 /// # Errors
-/// It was started before.
-pub fn start(level: Level, format: Format) -> Result<LogLevel, TelemetryError> {
-    let ansi = std::io::stderr().is_terminal();
-    let (subscriber, level) = log_to(std::io::stderr, ansi, level, format);
-    subscriber.try_init().map_err(TelemetryError::Twice)?;
-    Ok(level)
+/// The file cannot be opened, or the log was started before.
+pub fn start(settings: &Settings) -> Result<Log, TelemetryError> {
+    let Some(path) = &settings.file else {
+        let ansi = io::stderr().is_terminal();
+        let level = init(log_to(io::stderr, ansi, settings))?;
+        return Ok(Log { level, file: None });
+    };
+    let file = LogFile::open(path)
+        .map_err(|source| TelemetryError::File { path: path.clone(), source })?;
+    let level = init(log_to(file.clone(), false, settings))?;
+    Ok(Log { level, file: Some(file) })
+}
+
+impl Log {
+    /// Catches SIGUSR2, which would end the process otherwise.
+    ///
+    /// # Errors
+    /// Signals cannot be caught, such as outside a runtime.
+    pub fn catch_signal(&self) -> io::Result<Reopening> {
+        Ok(Reopening { file: self.file.clone(), told: signal(SignalKind::user_defined2())? })
+    }
+}
+
+impl Reopening {
+    /// Does that until it is dropped, and may be started again.
+    pub async fn run(&mut self) -> Infallible {
+        loop {
+            self.told.recv().await;
+            self.reopen();
+        }
+    }
+
+    fn reopen(&self) {
+        let Some(file) = &self.file else {
+            info!("SIGUSR2 is for a log file, and the log goes to standard error");
+            return;
+        };
+        let path = file.path().display();
+        match file.reopen() {
+            Ok(()) => info!(%path, "log file opened again"),
+            Err(error) => error!(
+                %path,
+                error = &error as &dyn Error,
+                "the log file was not opened again: that of before is written on"
+            ),
+        }
+    }
 }
 
 impl LogLevel {
@@ -124,17 +209,25 @@ impl fmt::Debug for LogLevel {
     }
 }
 
+fn init(
+    (subscriber, level): (impl Subscriber + Send + Sync, LogLevel),
+) -> Result<LogLevel, TelemetryError> {
+    subscriber.try_init().map_err(TelemetryError::Twice)?;
+    Ok(level)
+}
+
 fn log_to<W>(
     writer: W,
     ansi: bool,
-    level: Level,
-    format: Format,
-) -> (impl Subscriber + Send + Sync, LogLevel)
+    settings: &Settings,
+) -> (impl Subscriber + Send + Sync + use<W>, LogLevel)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    let Settings { level, format, source_location, .. } = *settings;
     let (filter, handle) = reload::Layer::new(targets(level));
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
+    let lines = lines.with_file(source_location).with_line_number(source_location);
     let lines = match format {
         Format::Text => lines.boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),
@@ -178,13 +271,13 @@ mod tests {
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
@@ -193,7 +286,8 @@ mod tests {
     fn the_level_can_be_changed_while_the_process_runs_and_changed_back() {
         let lines = Lines::default();
         let writer = lines.clone();
-        let (subscriber, level) = log_to(move || writer.clone(), false, Level::Info, Format::Text);
+        let settings = Settings::default();
+        let (subscriber, level) = log_to(move || writer.clone(), false, &settings);
         // What is logged at each level, in the order of levels.
         let logged = || {
             lines.0.lock().unwrap().clear();

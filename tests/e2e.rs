@@ -33,6 +33,8 @@ mod harness;
 mod identity;
 #[path = "e2e/key_store.rs"]
 mod key_store;
+#[path = "e2e/log_file.rs"]
+mod log_file;
 #[path = "e2e/nested.rs"]
 mod nested;
 #[path = "e2e/rotation.rs"]

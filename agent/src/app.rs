@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use steeple::bundle::Bundle;
 use steeple::clock::{Clock, SystemClock};
 use steeple::tasks::Tasks;
-use steeple::telemetry::{self, LogLevel};
+use steeple::telemetry::{self, Log, LogLevel};
 use steeple::tls::{ConnectorError, Material};
 use steeple::x509::verify::AnchorSet;
 use steeple_proto::spire::agent::debug::v1::debug_server::DebugServer;
@@ -96,8 +96,9 @@ struct Sockets {
 
 /// Runs an agent until it is told to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let log = telemetry::start(config.log.level, config.log.format).context("starting the log")?;
+    // It may be where the log file is to be made.
     let _lock = lock_data_dir(&config.data_dir)?;
+    let log = telemetry::start(&config.log).context("starting the log")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -110,9 +111,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     outcome
 }
 
-async fn serve(config: Config, log: LogLevel) -> anyhow::Result<()> {
+async fn serve(config: Config, log: Log) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
+    let mut reopening = log.catch_signal().context("listening for signals")?;
     let socket = endpoint::Config::new(config.socket_path.clone()).fit();
     let clients = socket.limits.connections;
     let workload = Endpoint::bind(socket).await.context("opening the workload socket")?;
@@ -123,10 +125,11 @@ async fn serve(config: Config, log: LogLevel) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let mut running = start(config, Sockets { workload, clients, admin, log })?;
+    let mut running = start(config, Sockets { workload, clients, admin, log: log.level })?;
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+        never = reopening.run() => match never {},
         ended = &mut running.node => match ended {
             Ok(Err(error)) => Err(error.into()),
             Ok(Ok(())) | Err(_) => Err(anyhow::anyhow!("the task of this node's SVID has ended")),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use steeple::config::ConfigError;
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::keys::KeyAlgorithm;
-use steeple::telemetry::{Format, Level};
+use steeple::telemetry::Settings;
 
 use crate::attest::AttestorConfig;
 use crate::node::attestor::NodeAttestor;
@@ -53,7 +53,7 @@ pub struct Config {
     /// How processes are attested.
     pub workload_attestors: Vec<AttestorConfig>,
     /// The diagnostic log.
-    pub log: LogConfig,
+    pub log: Settings,
 }
 
 /// The admin socket.
@@ -72,15 +72,6 @@ pub enum NodeAttestorConfig {
     JoinToken(JoinToken),
     /// By a certificate of an existing PKI.
     X509Pop(X509Pop),
-}
-
-/// Settings of the diagnostic log.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct LogConfig {
-    /// How much is logged.
-    pub level: Level,
-    /// How a line looks.
-    pub format: Format,
 }
 
 impl Config {

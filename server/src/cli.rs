@@ -37,7 +37,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use steeple::config::HumanDuration;
-use steeple::refused::{OfEachRun, Pipe};
+use steeple::refused::Pipe;
 use steeple::spelling;
 
 use self::client::Client;
@@ -66,7 +66,7 @@ enum Command {
         #[command(flatten)]
         flags: Flags,
         #[command(flatten)]
-        _refused: OfEachRun,
+        _refused: Pipe,
     },
     #[command(flatten)]
     Admin(Admin),

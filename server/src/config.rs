@@ -8,7 +8,7 @@ use std::time::Duration;
 use steeple::config::ConfigError;
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::keys::KeyAlgorithm;
-use steeple::telemetry::{Format, Level};
+use steeple::telemetry::Settings;
 use steeple::x509::Subject;
 
 use crate::api::limits;
@@ -80,7 +80,7 @@ pub struct Config {
     /// The audit log.
     pub audit: AuditConfig,
     /// The diagnostic log.
-    pub log: LogConfig,
+    pub log: Settings,
 }
 
 /// What the authorities are like.
@@ -163,15 +163,6 @@ pub struct AuditConfig {
     pub path: PathBuf,
     /// What survives a loss of power.
     pub durability: Durability,
-}
-
-/// Settings of the diagnostic log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct LogConfig {
-    /// How much is logged.
-    pub level: Level,
-    /// How a line looks.
-    pub format: Format,
 }
 
 impl Config {

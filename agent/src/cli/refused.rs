@@ -1,13 +1,13 @@
 //! Flags of SPIRE's agent that this one has nothing for: each is refused with the reason.
 
 use clap::Args;
-use steeple::refused::{OfEachRun, unless};
+use steeple::refused::{Pipe, unless};
 
 /// Flags of SPIRE's `run` and `validate`.
 #[derive(Args, Debug)]
 pub(super) struct OfRun {
     #[command(flatten)]
-    _common: OfEachRun,
+    _pipe: Pipe,
     #[arg(long = "rebootstrapMode", hide = true, value_parser = no_rebootstrap)]
     _rebootstrap_mode: Option<String>,
     #[arg(long = "rebootstrapDelay", hide = true, value_parser = no_rebootstrap)]

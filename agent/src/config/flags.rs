@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use steeple::config::ConfigError;
-use steeple::telemetry::{Format, Level};
+use steeple::config::log::LogFlags;
+use steeple::config::{ConfigError, absolute};
 
 use super::{invalid, raw};
 use crate::node::join_token::Token;
@@ -64,12 +64,9 @@ pub struct Flags {
     /// Where workloads find the agent
     #[arg(long, value_name = "PATH", aliases = ["socketPath", "socket-path"])]
     pub socket: Option<PathBuf>,
-    /// How much to log: error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", alias = "logLevel", value_parser = level)]
-    pub log_level: Option<Level>,
-    /// How a line of the log looks: text or json
-    #[arg(long, value_name = "FORMAT", alias = "logFormat", value_parser = format)]
-    pub log_format: Option<Format>,
+    /// Of the log
+    #[command(flatten)]
+    pub log: LogFlags,
 }
 
 /// How a bundle is written, as SPIRE's agent wants to be told.
@@ -108,12 +105,7 @@ impl Flags {
         file.trust_domain = self.trust_domain.or(file.trust_domain);
         file.data_dir = self.data_dir.as_deref().map(absolute).or(file.data_dir);
         file.socket_path = self.socket.as_deref().map(absolute).or(file.socket_path);
-        if let Some(level) = self.log_level {
-            file.log.get_or_insert_default().level = Some(level);
-        }
-        if let Some(format) = self.log_format {
-            file.log.get_or_insert_default().format = Some(format);
-        }
+        file.log = Some(self.log.over(file.log));
         Ok(file)
     }
 }
@@ -134,30 +126,4 @@ fn server(
     };
     let of_file = parts.and_then(|(_, port)| port.parse().ok());
     Some(format!("{host}:{}", port.or(of_file).unwrap_or(DEFAULT_PORT)))
-}
-
-/// A path of the command line is meant from where the command was given.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn format(text: &str) -> Result<Format, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "text" => Ok(Format::Text),
-        "json" => Ok(Format::Json),
-        _ => Err("must be text or json".into()),
-    }
-}
-
-fn level(text: &str) -> Result<Level, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "panic" => Ok(Level::Panic),
-        "fatal" => Ok(Level::Fatal),
-        "error" => Ok(Level::Error),
-        "warn" | "warning" => Ok(Level::Warn),
-        "info" => Ok(Level::Info),
-        "debug" => Ok(Level::Debug),
-        "trace" => Ok(Level::Trace),
-        _ => Err("must be error, warn, info, debug or trace".into()),
-    }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use http::Uri;
 use serde::{Deserialize, Deserializer};
+use steeple::config::log::LogTable;
 use steeple::config::{ConfigError, HumanDuration};
 use steeple::id::TrustDomain;
 use steeple::keys::KeyAlgorithm;
-use steeple::telemetry::{Format, Level};
 
-use super::{DEFAULT_SYNC_INTERVAL, LogConfig, NodeAttestorConfig, home, invalid, sockets};
+use super::{DEFAULT_SYNC_INTERVAL, NodeAttestorConfig, home, invalid, sockets};
 use crate::attest::AttestorConfig;
 use crate::node::join_token::{JoinToken, Token};
 use crate::node::trust::TrustSource;
@@ -39,7 +39,7 @@ pub(super) struct Config {
     pub(super) sync_interval: Option<HumanDuration>,
     pub(super) workload_x509_svid_key_type: Option<KeyAlgorithm>,
     pub(super) workload_attestor: Option<Vec<AttestorConfig>>,
-    pub(super) log: Option<Log>,
+    pub(super) log: Option<LogTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,17 +56,9 @@ struct RawX509Pop {
     intermediates_path: Option<PathBuf>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Log {
-    pub(super) level: Option<Level>,
-    pub(super) format: Option<Format>,
-}
-
 /// The settings that `raw` stands for.
 pub(super) fn check(raw: Config) -> Result<super::Config, ConfigError> {
     let data_dir = data_dir(raw.data_dir.as_deref())?;
-    let log = raw.log.as_ref();
     let server = server(raw.server.as_deref())?;
     let trust_domain = trust_domain(raw.trust_domain.as_deref())?;
     let trust = trust(&raw, &data_dir)?;
@@ -82,10 +74,7 @@ pub(super) fn check(raw: Config) -> Result<super::Config, ConfigError> {
         sync_interval: sync_interval(raw.sync_interval)?,
         workload_key: raw.workload_x509_svid_key_type.unwrap_or(KeyAlgorithm::EcP256),
         workload_attestors: workload_attestors(raw.workload_attestor)?,
-        log: LogConfig {
-            level: log.and_then(|log| log.level).unwrap_or_default(),
-            format: log.and_then(|log| log.format).unwrap_or_default(),
-        },
+        log: raw.log.unwrap_or_default().settings(&data_dir),
         node_attestor: {
             let x509pop = raw.node_attestor.and_then(|attestor| attestor.x509pop);
             node_attestor((raw.join_token, raw.join_token_file, x509pop), &data_dir)?

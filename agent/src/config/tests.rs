@@ -1,5 +1,8 @@
 //! What is refused, by key, and what wins over what.
 
+use steeple::config::log::LogFlags;
+use steeple::telemetry::{Format, Level};
+
 use super::*;
 use crate::node::join_token::Token;
 
@@ -157,14 +160,14 @@ fn a_flag_wins_over_the_file() {
         server: Some("other:1".into()),
         insecure_bootstrap: true,
         join_token_file: Some("/t".into()),
-        log_level: Some(Level::Debug),
+        log: LogFlags { log_level: Some(Level::Debug), ..LogFlags::default() },
         ..flags(Some(&path))
     })
     .unwrap();
     assert_eq!(&*config.server, "other:1");
     assert_eq!(config.trust_domain.as_str(), "example.org");
     assert_eq!(config.trust, TrustSource::Insecure);
-    assert_eq!(config.log, LogConfig { level: Level::Debug, format: Format::Json });
+    assert_eq!((config.log.level, config.log.format), (Level::Debug, Format::Json));
     let NodeAttestorConfig::JoinToken(JoinToken::File(file)) = config.node_attestor else {
         panic!()
     };
@@ -195,7 +198,8 @@ fn the_example_is_valid_and_shows_every_key_with_its_default() {
     let config = parse(&all).unwrap();
     assert_eq!(config.sync_interval, DEFAULT_SYNC_INTERVAL);
     assert_eq!(config.workload_key, KeyAlgorithm::EcP256);
-    assert_eq!(config.log, LogConfig::default());
+    let file = Some("/var/log/steeple/agent.log".into());
+    assert_eq!(config.log, Settings { file, ..Settings::default() });
     assert_eq!(config.workload_attestors, AttestorConfig::standard());
     for key in ["join_token", "join_token_file", "insecure_bootstrap", "trust_bundle_fingerprint"] {
         assert!(text.contains(&format!("# {key} = ")), "{key} is not explained");

@@ -49,11 +49,17 @@ pub(super) enum DataDirError {
     },
 }
 
+/// Makes the directory if it is not there.
+pub(super) fn make(path: &Path) -> Result<(), DataDirError> {
+    let made = DirBuilder::new().recursive(true).mode(MODE).create(path);
+    made.map_err(|source| DataDirError::Io { path: path.to_owned(), source })
+}
+
 impl DataDir {
     /// Makes the directory if it is not there, and takes it.
     pub(super) fn take(path: &Path) -> Result<Self, DataDirError> {
         let failed = |source| DataDirError::Io { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(MODE).create(path).map_err(failed)?;
+        make(path)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o640);
         let mut lock = options.open(path.join(LOCK)).map_err(failed)?;

@@ -5,21 +5,23 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use steeple::clock::SystemClock;
-use steeple::telemetry;
+use steeple::telemetry::{self, Log, Reopening};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use super::{Process, Server};
+use super::{Process, Server, data_dir};
 use crate::config::Config;
 
 /// How many threads answer calls. Signing is the only thing that takes time, and more threads than
 /// cores do not make it faster.
 const MAX_WORKERS: usize = 4;
 
-/// Runs a server with this configuration until SIGTERM or SIGINT. SIGHUP reopens the audit log.
+/// Runs a server with this configuration until SIGTERM or SIGINT. SIGHUP opens the audit log again,
+/// and SIGUSR2 the log file.
 pub fn run(config: &Config) -> anyhow::Result<()> {
-    let log = telemetry::start(config.log.level, config.log.format)?;
+    data_dir::make(&config.data_dir)?;
+    let log = telemetry::start(&config.log).context("starting the log")?;
     raise_file_limit();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = runtime::Builder::new_multi_thread()
@@ -28,8 +30,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         .build()
         .context("starting threads")?;
     runtime.block_on(async {
-        let mut signals = Signals::catch().context("catching signals")?;
-        let process = Process { clock: Arc::new(SystemClock), log };
+        let mut signals = Signals::catch(&log).context("catching signals")?;
+        let process = Process { clock: Arc::new(SystemClock), log: log.level };
         let server = Server::start(config, process).await?;
         signals.wait(&server).await;
         server.stop().await;
@@ -41,14 +43,16 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    log: Reopening,
 }
 
 impl Signals {
-    fn catch() -> std::io::Result<Self> {
+    fn catch(log: &Log) -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            log: log.catch_signal()?,
         })
     }
 
@@ -59,6 +63,7 @@ impl Signals {
                 _ = self.terminate.recv() => return info!(signal = "SIGTERM", "stopping"),
                 _ = self.interrupt.recv() => return info!(signal = "SIGINT", "stopping"),
                 _ = self.hang_up.recv() => reopen(server).await,
+                never = self.log.run() => match never {},
             }
         }
     }

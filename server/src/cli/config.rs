@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use steeple::refused::OfEachRun;
+use steeple::refused::Pipe;
 
 use super::output::Output;
 use crate::app;
@@ -30,7 +30,7 @@ pub(super) struct Check {
     #[command(flatten)]
     flags: Flags,
     #[command(flatten)]
-    _refused: OfEachRun,
+    _refused: Pipe,
 }
 
 impl ConfigCommand {

@@ -4,10 +4,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Deserialize;
-use serde::de::IntoDeserializer as _;
-use serde::de::value::Error;
-use steeple::telemetry::{Format, Level};
+use steeple::config::absolute;
+use steeple::config::log::LogFlags;
 
 use super::raw;
 
@@ -35,12 +33,8 @@ pub struct Flags {
     /// Where admins reach it on this machine
     #[arg(long, value_name = "PATH", alias = "socketPath")]
     socket: Option<PathBuf>,
-    /// How much to log: error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", alias = "logLevel", value_parser = named::<Level>)]
-    log_level: Option<Level>,
-    /// How a line of the log looks: text or json
-    #[arg(long, value_name = "FORMAT", alias = "logFormat", value_parser = named::<Format>)]
-    log_format: Option<Format>,
+    #[command(flatten)]
+    log: LogFlags,
 }
 
 impl Flags {
@@ -57,23 +51,7 @@ impl Flags {
         file.trust_domain = self.trust_domain.clone().or(file.trust_domain);
         file.data_dir = self.data_dir.as_deref().map(absolute).or(file.data_dir);
         file.socket_path = self.socket.as_deref().map(absolute).or(file.socket_path);
-        if self.log_level.is_some() || self.log_format.is_some() {
-            let log = file.log.get_or_insert_default();
-            log.level = self.log_level.or(log.level);
-            log.format = self.log_format.or(log.format);
-        }
+        file.log = Some(self.log.over(file.log));
         file
     }
-}
-
-/// A path of the command line is meant from where the command was given.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// Reads what the configuration file has a name for, in any case, as SPIRE does.
-fn named<'de, T: Deserialize<'de>>(text: &str) -> Result<T, String> {
-    let name = text.to_ascii_lowercase();
-    let name = if name == "warning" { "warn".to_owned() } else { name };
-    T::deserialize(name.into_deserializer()).map_err(|error: Error| error.to_string())
 }

@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use steeple::config::log::LogTable;
 use steeple::config::{ConfigError, HumanDuration};
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::keys::KeyAlgorithm;
-use steeple::telemetry::{Format, Level};
 use steeple::x509::Subject;
 
 use self::upstream::UpstreamAuthority;
 use super::key_store::{self, KeyStore};
 use super::{
-    AuditConfig, CaConfig, DEFAULT_PORT, DEFAULT_TRUST_DOMAIN, DatastoreConfig, LogConfig,
-    MAX_SOCKET_PATH, MAX_TTL, MIN_CA_TTL, NodeAttestorConfig, PruneConfig, TtlConfig,
-    X509PopConfig, default_data_dir, socket_in,
+    AuditConfig, CaConfig, DEFAULT_PORT, DEFAULT_TRUST_DOMAIN, DatastoreConfig, MAX_SOCKET_PATH,
+    MAX_TTL, MIN_CA_TTL, NodeAttestorConfig, PruneConfig, TtlConfig, X509PopConfig,
+    default_data_dir, socket_in,
 };
 use crate::api::limits;
 use crate::audit::Durability;
@@ -53,7 +53,7 @@ pub(super) struct Config {
     prune_tofu_nodes: Option<bool>,
     ratelimit: Option<RateLimit>,
     audit: Option<Audit>,
-    pub(super) log: Option<Log>,
+    pub(super) log: Option<LogTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -109,13 +109,6 @@ struct Audit {
     durability: Option<Durability>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Log {
-    pub(super) level: Option<Level>,
-    pub(super) format: Option<Format>,
-}
-
 impl Config {
     pub(super) fn check(self) -> Result<super::Config, ConfigError> {
         let data_dir = self.data_dir()?;
@@ -124,7 +117,6 @@ impl Config {
         let ttl = self.ttl(ca.ttl)?;
         let prune = self.prune()?;
         let ratelimit = self.ratelimit.as_ref();
-        let log = self.log.as_ref();
         Ok(super::Config {
             address: SocketAddr::new(
                 self.bind_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
@@ -156,10 +148,7 @@ impl Config {
                 signing: ratelimit.and_then(|limit| limit.signing).unwrap_or(true),
             },
             audit: audit(self.audit, &data_dir),
-            log: LogConfig {
-                level: log.and_then(|log| log.level).unwrap_or_default(),
-                format: log.and_then(|log| log.format).unwrap_or_default(),
-            },
+            log: self.log.unwrap_or_default().settings(&data_dir),
             data_dir,
             trust_domain,
         })

@@ -57,6 +57,7 @@ fn the_example_says_what_the_defaults_are() {
     // What has no default, or is none.
     assert_eq!(full.jwt_issuer.take().as_deref(), Some("https://oidc.example.org"));
     assert_eq!(full.admin_ids.pop_first().unwrap().as_str(), "spiffe://example.org/admin");
+    assert_eq!(full.log.file.take().as_deref(), Some(Path::new("/var/log/steeple/server.log")));
     let month = Some(Duration::from_secs(30 * 86_400));
     let prune = std::mem::take(&mut full.prune);
     assert_eq!(prune, PruneConfig { nodes_expired_for: month, tofu_nodes: false });
@@ -293,7 +294,7 @@ fn a_flag_wins_over_the_file_and_variables_are_put_into_it() {
     let config = load(&all).unwrap();
     assert_eq!(config.data_dir, Path::new("/e"));
     assert_eq!(config.address, "[::1]:2".parse().unwrap());
-    assert_eq!(config.log.level, Level::Warn);
+    assert_eq!(config.log.level, steeple::telemetry::Level::Warn);
     let literal = load(&[]).unwrap_err().to_string();
     assert!(literal.contains("`data_dir` is ${PATH_OF_NOTHING}"), "{literal}");
     let expanded = load(&["--expand-env"]).unwrap_err().to_string();

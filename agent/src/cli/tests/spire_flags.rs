@@ -50,6 +50,7 @@ fn flags_are_taken_in_our_spelling_and_in_that_of_spire() {
         "run -serverAddress h -serverPort 1 -joinTokenFile f -insecureBootstrap",
     );
     check("run --trust-bundle https://h/b", "run -trustBundleUrl https://h/b");
+    check("run --log-file /f --log-source-location", "run -logFile /f -logSourceLocation");
 }
 
 #[test]
@@ -68,8 +69,6 @@ fn what_says_two_things_is_refused() {
 #[test]
 fn what_is_not_taken_is_refused_with_a_reason() {
     for (flag, reason) in [
-        ("-logFile f", "the log goes to standard error"),
-        ("-logSourceLocation", "names the part of the program that wrote it"),
         ("-namedPipeName p", "say with --socket where that is"),
         ("-rebootstrapMode auto", "give it a new --trust-bundle"),
         ("-rebootstrapDelay 10m", "give it a new --trust-bundle"),
@@ -88,7 +87,6 @@ fn what_is_not_taken_is_refused_with_a_reason() {
         "-disableSDSAPI=false",
         "-allowUnauthenticatedVerifiers=false",
         "-disableWorkloadAPI=false",
-        "-logSourceLocation=false",
         "-expandEnv=false",
     ] {
         assert!(read(&format!("run {flag}")).is_ok(), "{flag}");

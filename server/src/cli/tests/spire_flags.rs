@@ -73,6 +73,8 @@ const RUN: &[&str] = &[
     "-logFormat JSON",
     "-logLevel DEBUG",
     "-logLevel warning",
+    "-logFile f",
+    "-logSourceLocation",
     "-expandEnv",
 ];
 
@@ -168,17 +170,14 @@ const SWITCHES: &[&str] = &[
     "-node",
     "-dryRun",
     "-expandEnv",
+    "-logSourceLocation",
     "-shallow",
     "-verbose",
 ];
 
 /// What is refused, and what the refusal has to say.
 const REFUSED: &[(&str, &str)] = &[
-    ("run -logFile f", "the log goes to standard error"),
-    ("run -logSourceLocation", "names the part of the program that wrote it"),
-    ("run -logSourceLocation=true", "names the part of the program that wrote it"),
     ("run -namedPipeName p", "say with --socket where that is"),
-    ("validate -logFile f", "the log goes to standard error"),
     ("entry show -namedPipeName p", "say with --socket where that is"),
 ];
 

@@ -9,8 +9,6 @@ use Fate::{As, Block, Elsewhere, Moot, No, Unless, Untouched};
 /// Where SPIRE's agent listens for workloads unless it is told otherwise.
 const SOCKET: &str = "/tmp/spire-agent/public/api.sock";
 
-const LOG_FILE: &str = "the log goes to standard error; send it to a file with 2>>FILE, or leave it to systemd or the \
-                        container engine";
 const PROFILING: &str = "there is no profiler in the agent; `perf` and the like see into it";
 const OWN_KEYS: &str = "an SVID is made for each process when it first asks, and goes with it: nothing is kept in \
                         advance that would have to be bounded";
@@ -40,10 +38,10 @@ const AGENT: &[Row] = &[
     ("rebootstrap_delay", No("a server that is not believed any more needs a new trust_bundle")),
     ("join_token", As("join_token", Kind::Text)),
     ("join_token_file", As("join_token_file", Kind::Path)),
-    ("log_file", No(LOG_FILE)),
+    ("log_file", Untouched),
     ("log_level", Untouched),
     ("log_format", Untouched),
-    ("log_source_location", Unless("false", "lines of the log do not name a place in the source")),
+    ("log_source_location", Untouched),
     ("log_selectors", No("selectors are logged or not as a whole, by the level of the log")),
     ("profiling_enabled", Unless("false", PROFILING)),
     ("profiling_port", No(PROFILING)),

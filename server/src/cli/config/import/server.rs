@@ -8,8 +8,6 @@ use Fate::{As, Block, Elsewhere, Moot, No, Unless, Untouched};
 const SOCKET: &str = crate::cli::socket::SPIRE_DEFAULT;
 
 const PROFILING: &str = "there is no profiler in the server; `perf` and the like see into it";
-const LOG_FILE: &str = "the log goes to standard error; send it to a file with 2>>FILE, or leave it to systemd or the \
-                        container engine";
 const MEMORY: &str =
     "entries are served from memory that each change keeps true, and nothing is polled";
 
@@ -31,10 +29,10 @@ const SERVER: &[Row] = &[
     ("disable_jwt_svids", As("disable_jwt_svids", Kind::Bool)),
     ("admin_ids", As("admin_ids", Kind::Texts)),
     ("audit_log_enabled", Moot("there always is an audit log, in a file of its own: `[audit]`")),
-    ("log_file", No(LOG_FILE)),
+    ("log_file", Untouched),
     ("log_level", Untouched),
     ("log_format", Untouched),
-    ("log_source_location", Unless("false", "lines of the log do not name a place in the source")),
+    ("log_source_location", Untouched),
     ("profiling_enabled", Unless("false", PROFILING)),
     ("profiling_port", No(PROFILING)),
     ("profiling_freq", No(PROFILING)),
@@ -64,8 +62,12 @@ const CA_SUBJECT: &[Row] = &[
 const RATELIMIT: &[Row] =
     &[("attestation", As("attestation", Kind::Bool)), ("signing", As("signing", Kind::Bool))];
 
-const LOG: &[Row] =
-    &[("log_level", As("level", Kind::Lower)), ("log_format", As("format", Kind::Lower))];
+const LOG: &[Row] = &[
+    ("log_level", As("level", Kind::Lower)),
+    ("log_format", As("format", Kind::Lower)),
+    ("log_file", As("file", Kind::Path)),
+    ("log_source_location", As("source_location", Kind::Bool)),
+];
 
 const EXPERIMENTAL: &[Row] = &[
     (
@@ -141,7 +143,9 @@ pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
 
 /// The log of a server or of an agent.
 pub(super) fn log(items: &[Item], (path, base): (&str, &Base), out: &mut Translation) {
-    let of_log = |item: &&Item| LOG.iter().any(|(key, _)| *key == item.key);
+    // SPIRE takes an empty name of a file for none.
+    let is_none = |item: &Item| item.key == "log_file" && item.value == Value::Text(String::new());
+    let of_log = |item: &&Item| LOG.iter().any(|(key, _)| *key == item.key) && !is_none(item);
     let items: Vec<_> = items.iter().filter(of_log).cloned().collect();
     let mut settings: Vec<Setting> = out.carry((path, &items), LOG, base).settings;
     for (key, value) in &mut settings {

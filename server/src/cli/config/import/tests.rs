@@ -211,7 +211,9 @@ fn each_key_of_a_server_is_carried_over_or_named() {
         "log_level = \"WARNING\"",
         "log_format = \"JSON\"",
         "profiling_enabled = false",
-        "log_source_location = false",
+        "log_file = \"x\"",
+        "log_file = \"\"",
+        "log_source_location = true",
         "experimental {\nrequire_pq_kem = false\n}",
     ];
     for line in carried {
@@ -219,9 +221,10 @@ fn each_key_of_a_server_is_carried_over_or_named() {
         assert_eq!(remarks(&text), (vec![], vec![]), "{line}");
         config(&text);
     }
+    let log = config(&server("log_file = \"x\"\nlog_source_location = true")).log;
+    assert_eq!((log.file.as_deref(), log.source_location), (Some(Path::new("/opt/spire/x")), true));
+    assert_eq!(config(&server("log_file = \"\"")).log.file, None);
     let left_out = [
-        "log_file = \"x\"",
-        "log_source_location = true",
         "profiling_enabled = true",
         "profiling_port = 1",
         "proxy_protocol_trusted_cidrs = [\"10.0.0.0/8\"]",

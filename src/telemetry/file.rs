@@ -1,0 +1,226 @@
+//! The file that the log may go to: appended to, and opened again when told. What cannot be written
+//! there goes to standard error, and whoever logs never notices.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// The mode of a file that is made here: what is in it is not for everybody.
+const MODE: u32 = 0o640;
+
+/// A log file. Clones write to the same one.
+#[derive(Clone, Debug)]
+pub(super) struct LogFile(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    lines: Mutex<Lines<File>>,
+}
+
+/// What lines are appended to.
+#[derive(Debug)]
+struct Lines<W> {
+    file: W,
+    /// How many lines did not find room there since one last did.
+    spilt: u64,
+    /// Whether the last one found room in part.
+    is_torn: bool,
+}
+
+impl LogFile {
+    /// Opens the file at `path`, and makes it if it is not there.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let lines = Mutex::new(Lines::new(open(path)?));
+        Ok(Self(Arc::new(Shared { path: path.to_owned(), lines })))
+    }
+
+    /// Opens what is at its path now. If that fails, the file of before is written on.
+    pub(super) fn reopen(&self) -> io::Result<()> {
+        let file = open(&self.0.path)?;
+        let mut lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was lost before is told in the new file's time.
+        *lines = Lines { spilt: lines.spilt, ..Lines::new(file) };
+        Ok(())
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogFile {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Write for LogFile {
+    /// Takes a whole line, whatever happens to it.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.add(line, &self.0.path, &mut io::stderr());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<W: Write> Lines<W> {
+    fn new(file: W) -> Self {
+        Self { file, spilt: 0, is_torn: false }
+    }
+
+    /// Writes a line to the file, or else to `spill`, which is told when that begins and ends.
+    fn add(&mut self, line: &[u8], path: &Path, spill: &mut dyn Write) {
+        let path = path.display();
+        // Where not even standard error can be written, there is nobody to tell.
+        let _told = match (self.append(line), self.spilt) {
+            (Ok(()), 0) => Ok(()),
+            (Ok(()), spilt) => {
+                self.spilt = 0;
+                writeln!(
+                    spill,
+                    "the log file {path} is written again; {spilt} lines are here alone"
+                )
+            }
+            (Err(error), spilt) => {
+                self.spilt += 1;
+                let begins =
+                    format!("the log file {path} cannot be written ({error}): lines go here");
+                let told = if spilt == 0 { writeln!(spill, "{begins}") } else { Ok(()) };
+                told.and_then(|()| spill.write_all(line))
+            }
+        };
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.file.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.is_torn = rest.len() < line.len();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(MODE);
+    // A pipe that nobody reads would be waited for: it is an error, and later writes may wait.
+    let file = options.custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A disk with room for some more bytes.
+    #[derive(Default)]
+    struct Disk {
+        room: usize,
+        written: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let fitting = &bytes[..bytes.len().min(self.room)];
+            self.room -= fitting.len();
+            self.written.extend_from_slice(fitting);
+            Ok(fitting.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_goes_elsewhere_and_no_line_is_torn() {
+        let mut lines = Lines::new(Disk { room: 8, ..Disk::default() });
+        let mut spill = Vec::new();
+        let mut add = |lines: &mut Lines<Disk>, line: &[u8]| {
+            spill.clear();
+            lines.add(line, Path::new("/l"), &mut spill);
+            String::from_utf8(spill.clone()).unwrap()
+        };
+        assert_eq!(add(&mut lines, b"first\n"), "");
+        let said = add(&mut lines, b"second\n");
+        assert!(
+            said.starts_with("the log file /l cannot be written (") && said.ends_with("second\n")
+        );
+        assert_eq!(add(&mut lines, b"third\n"), "third\n");
+        lines.file.room = 100;
+        let said = "the log file /l is written again; 2 lines are here alone\n";
+        assert_eq!(add(&mut lines, b"fourth\n"), said);
+        assert_eq!(add(&mut lines, b"fifth\n"), "");
+        assert_eq!(lines.file.written, b"first\nse\nfourth\nfifth\n");
+    }
+
+    #[test]
+    fn a_file_is_appended_to_and_opened_again_under_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, old] = ["log", "old"].map(|name| directory.path().join(name));
+        std::fs::write(&path, "before\n").unwrap();
+        let mut log = LogFile::open(&path).unwrap();
+        log.write_all(b"one\n").unwrap();
+        std::fs::rename(&path, &old).unwrap();
+        log.write_all(b"two\n").unwrap();
+        log.reopen().unwrap();
+        log.write_all(b"three\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "before\none\ntwo\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0);
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_any_more_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("logs");
+        std::fs::create_dir(&inner).unwrap();
+        let mut log = LogFile::open(&inner.join("log")).unwrap();
+        let away = directory.path().join("away");
+        std::fs::rename(&inner, &away).unwrap();
+        log.reopen().unwrap_err();
+        log.write_all(b"one\n").unwrap();
+        assert_eq!(std::fs::read_to_string(away.join("log")).unwrap(), "one\n");
+    }
+
+    #[test]
+    fn what_is_no_file_is_an_error_and_waited_for_by_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        LogFile::open(directory.path()).unwrap_err();
+        LogFile::open(&directory.path().join("no/log")).unwrap_err();
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        LogFile::open(&pipe).unwrap_err();
+    }
+}
