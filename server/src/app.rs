@@ -242,7 +242,7 @@ async fn listen(
         limits: Arc::clone(&limits),
         registry: base.registry.clone(),
         admin_ids: config.admin_ids.clone(),
-        disable_jwt_svids: config.disable_jwt_svids,
+        disable_jwt_svids: config.ca.jwt_key.is_none(),
         audit: Arc::clone(&base.audit),
         inflow: Inflow::default(),
         clock: Arc::clone(&base.clock),

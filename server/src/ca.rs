@@ -235,7 +235,7 @@ impl Ca {
         self.record(caller, &[event]).await?;
         let prepared = decision?;
         let signing = Arc::clone(&prepared);
-        let signed = issue::aside(authorities.jwt().pace(), 1, move || signing.issue()).await;
+        let signed = issue::aside(prepared.pace(), 1, move || signing.issue()).await;
         let signed = signed.and_then(|signed| signed);
         if signed.is_ok() {
             self.tally.add(prepared.authority_id(), prepared.expires_at(), unix_seconds(now));
@@ -243,7 +243,7 @@ impl Ca {
         let event = record::jwt_result(order, correlation, &prepared, signed.as_deref());
         self.record(caller, &[event]).await?;
         let token = signed?;
-        if prepared.is_capped() && authorities.jwt().first_cut() {
+        if prepared.is_first_capped() {
             tell_of_cut("JWT-SVID", prepared.spiffe_id(), prepared.expires_at());
         }
         Ok(IssuedJwt {

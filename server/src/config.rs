@@ -61,8 +61,6 @@ pub struct Config {
     pub ttl: TtlConfig,
     /// The `iss` of its JWT-SVIDs.
     pub jwt_issuer: Option<String>,
-    /// Whether it makes no JWT-SVIDs.
-    pub disable_jwt_svids: bool,
     /// Who may administer it over the network, besides holders of entries that say so.
     pub admin_ids: BTreeSet<SpiffeId>,
     /// Where its keys live.
@@ -90,8 +88,8 @@ pub struct CaConfig {
     pub ttl: Duration,
     /// The kind of key that signs certificates.
     pub x509_key: KeyAlgorithm,
-    /// The kind of key that signs tokens.
-    pub jwt_key: KeyAlgorithm,
+    /// The kind of key that signs tokens; none where it makes no tokens.
+    pub jwt_key: Option<KeyAlgorithm>,
     /// What their certificates say of them.
     pub subject: Subject,
 }
@@ -204,13 +202,14 @@ impl Config {
     #[must_use]
     pub fn shortened_ttls(&self) -> Vec<(&'static str, Duration)> {
         let longest = Duration::from_secs((self.ca.ttl.as_secs() / 6).min(7 * 24 * 3_600));
+        let jwt_svid = self.ca.jwt_key.map(|_| self.ttl.jwt_svid);
         [
-            ("default_x509_svid_ttl", self.ttl.x509_svid),
-            ("default_jwt_svid_ttl", self.ttl.jwt_svid),
-            ("agent_ttl", self.ttl.agent),
+            ("default_x509_svid_ttl", Some(self.ttl.x509_svid)),
+            ("default_jwt_svid_ttl", jwt_svid),
+            ("agent_ttl", Some(self.ttl.agent)),
         ]
         .into_iter()
-        .filter(|(_, ttl)| *ttl > longest)
+        .filter(|(_, ttl)| ttl.is_some_and(|ttl| ttl > longest))
         .map(|(key, _)| (key, longest))
         .collect()
     }

@@ -9,11 +9,16 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsage
 use steeple::id::TrustDomain;
 use steeple::x509::verify::{AnchorSet, Anchors, PeerError, Role, verify_peer};
 use steeple::x509::{Certificate, pem, split_certificates};
+use steeple_proto::spire::api::server::localauthority::v1::GetJwtAuthorityStateRequest;
+use steeple_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
 use steeple_proto::workload::{JwtsvidRequest, ValidateJwtsvidRequest, X509svid};
+use tonic::Code;
 
 use crate::harness::process::command;
 use crate::harness::workload::{self, connect, first_answer};
-use crate::harness::{Deployment, Dir, Settings, bin, eventually, launch_server, stderr, stdout};
+use crate::harness::{
+    Deployment, Dir, Settings, api, bin, eventually, launch_server, stderr, stdout,
+};
 
 #[path = "nested/force_rotation.rs"]
 mod force_rotation;
@@ -24,6 +29,9 @@ const BELOW: &str = "ca_ttl = \"60s\"\ndefault_x509_svid_ttl = \"15s\"\n\
 
 /// As long as a rotation of all tiers may take.
 const ROTATION: Duration = Duration::from_secs(150);
+
+/// As long as a key that is rotated in one branch may take to get into another one, by the scenario.
+const TO_THE_OTHER_BRANCH: Duration = Duration::from_secs(20);
 
 fn selector(program: &Path) -> String {
     format!("unix:path:{}", fs::canonicalize(program).unwrap().display())
@@ -55,6 +63,12 @@ fn branch(above: &Deployment) -> Deployment {
     Deployment::with(Settings { server: below_with(above, BELOW), ..Settings::default() })
 }
 
+/// The same, of a server that makes no tokens.
+fn branch_without_tokens(above: &Deployment) -> Deployment {
+    let lines = format!("disable_jwt_svids = true\n{BELOW}");
+    Deployment::with(Settings { server: below_with(above, &lines), ..Settings::default() })
+}
+
 async fn svid(node: &Deployment) -> X509svid {
     workload::fetch(&node.socket()).await.unwrap().remove(0)
 }
@@ -83,6 +97,50 @@ async fn validates(node: &Deployment, token: &str) -> bool {
     client.validate_jwtsvid(workload::request(request)).await.is_ok()
 }
 
+/// Waits until a token of `from` is valid at `to`.
+async fn check_validated(from: &Deployment, to: &Deployment) {
+    let token = token(from).await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !validates(to, &token).await {
+        assert!(Instant::now() < deadline, "a key of {} is not known", from.agent_id);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Checks that a server makes no tokens and has no key for them, and says so to everybody.
+async fn check_without_tokens(node: &Deployment) {
+    let request = JwtsvidRequest { audience: vec!["db".into()], spiffe_id: String::new() };
+    let mut client = connect(&node.socket()).await;
+    let refused = client.fetch_jwtsvid(workload::request(request)).await.unwrap_err();
+    assert!(refused.message().contains("JWT functionality is disabled"), "{refused:?}");
+    let mut authorities = LocalAuthorityClient::new(api::admin(&node.dir));
+    let state = authorities.get_jwt_authority_state(GetJwtAuthorityStateRequest {}).await;
+    assert_eq!(state.unwrap_err().code(), Code::Unimplemented);
+    for arguments in [
+        &["localauthority", "jwt", "show"][..],
+        &["jwt", "mint", "--spiffe-id", "spiffe://example.org/x", "--audience", "a"],
+    ] {
+        let refused = node.try_admin(arguments);
+        assert!(!refused.status.success());
+        let said = stderr(&refused);
+        assert!(said.contains("JWT functionality is disabled"), "{arguments:?}: {said}");
+    }
+    assert_eq!(count(node, "JWT key"), 0);
+    node.admin(&["healthcheck"]);
+}
+
+/// Prepares a JWT key that is not among those, and has it sign.
+fn rotate_jwt_key(node: &Deployment, known: &[String]) -> String {
+    loop {
+        let prepared = node.admin_json(&["localauthority", "jwt", "prepare"]);
+        let id = prepared["prepared_authority"]["authority_id"].as_str().unwrap().to_owned();
+        node.admin(&["localauthority", "jwt", "activate", "--authority-id", &id]);
+        if !known.contains(&id) {
+            return id;
+        }
+    }
+}
+
 fn count(node: &Deployment, text: &str) -> usize {
     node.server.log().iter().filter(|line| line.contains(text)).count()
 }
@@ -109,20 +167,23 @@ fn openssl_verify(svid: &X509svid, dir: &Dir) -> Output {
 async fn nested_rotation() {
     let root = Deployment::with(Settings { server: "ca_ttl = \"1h\"\n", ..Settings::default() });
     downstream_entry(&root);
-    let middles = [branch(&root), branch(&root)];
+    // The second one makes no tokens, and its leaf does.
+    let mut middles = [branch(&root), branch_without_tokens(&root)];
     middles.iter().for_each(downstream_entry);
     let leaves = [branch(&middles[0]), branch(&middles[1])];
-    for (node, path) in leaves.iter().zip(["/a", "/b"]) {
+    for (node, path) in leaves.iter().chain(&middles).zip(["/a", "/b", "/middle-a", "/middle-b"]) {
         node.register(path, &[&this_process()]);
         first_answer(&node.socket()).await;
     }
-    let below: Vec<_> = middles.iter().chain(&leaves).collect();
     let deadline = Instant::now() + ROTATION;
     let mut rounds_after = 0;
     while rounds_after < 3 {
         assert!(Instant::now() < deadline, "not all authorities were replaced in time");
-        let replaced = |kind: &str| below.iter().all(|node| count(node, kind) > 1);
-        rounds_after += usize::from(replaced("X509 CA activated") && replaced("JWT key activated"));
+        let replaced = |node: &Deployment, kind: &str| count(node, kind) > 1;
+        let cas = middles.iter().chain(&leaves).all(|node| replaced(node, "X509 CA activated"));
+        let keys = middles.iter().take(1).chain(&leaves);
+        let keys = keys.into_iter().all(|node| replaced(node, "JWT key activated"));
+        rounds_after += usize::from(cas && keys);
         let svids = [svid(&leaves[0]).await, svid(&leaves[1]).await];
         // X.509-SVIDs of each branch verify with what is known in the other one.
         assert_eq!(verified(&svids[0], &svids[1].bundle).unwrap(), "spiffe://example.org/a");
@@ -134,14 +195,10 @@ async fn nested_rotation() {
         assert!(Certificate::parse(&roots[0]).unwrap().is_self_signed());
         let told = openssl_verify(&svids[0], &root.dir);
         assert!(told.status.success(), "{}{}", stdout(&told), stderr(&told));
-        for (from, to) in [(0, 1), (1, 0)] {
-            let token = token(&leaves[from]).await;
-            let deadline = Instant::now() + Duration::from_secs(30);
-            while !validates(&leaves[to], &token).await {
-                assert!(Instant::now() < deadline, "branch {to} does not know a key of {from}");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        }
+        check_validated(&leaves[0], &leaves[1]).await;
+        check_validated(&leaves[1], &leaves[0]).await;
+        check_validated(&middles[0], &middles[1]).await;
+        check_without_tokens(&middles[1]).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     // All keys of all tiers are known at the root.
@@ -150,6 +207,16 @@ async fn nested_rotation() {
         let known = jwt_keys(&root);
         of_leaf.iter().all(|key| known.contains(key)).then_some(())
     });
+
+    middles[1].restart_server();
+    let key = rotate_jwt_key(&middles[0], &jwt_keys(&middles[1]));
+    let deadline = Instant::now() + TO_THE_OTHER_BRANCH;
+    while !jwt_keys(&middles[1]).contains(&key) {
+        assert!(Instant::now() < deadline, "{key} did not get into the other branch");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    check_validated(&middles[0], &middles[1]).await;
+    check_without_tokens(&middles[1]).await;
 }
 
 fn jwt_keys(node: &Deployment) -> Vec<String> {

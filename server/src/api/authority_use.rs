@@ -88,10 +88,13 @@ impl AuthorityUseService {
 
     fn known(&self, kind: Kind, bundle: &Bundle) -> BTreeMap<AuthorityId, Known> {
         let mut known = vouched(kind, bundle);
-        let Ok(State { active, prepared, old }) = self.0.authorities.state(kind) else {
-            return known;
+        let named = match self.0.authorities.state(kind) {
+            Ok(State { active, prepared, old }) => {
+                vec![("active", Some(active)), ("prepared", prepared), ("old", old)]
+            }
+            // None signs, and what did may be there still.
+            Err(_) => Vec::new(),
         };
-        let named = [("active", Some(active)), ("prepared", prepared), ("old", old)];
         for (status, standing) in named {
             let Some(Standing { id, expires_at, .. }) = standing else { continue };
             let expires_at = expires_at.unwrap_or_default();

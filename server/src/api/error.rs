@@ -393,6 +393,7 @@ fn refusal_code(refusal: &Refusal) -> Code {
         | Refusal::AudienceControl
         | Refusal::Certificate(_) => Code::InvalidArgument,
         Refusal::AuthorityExpired => Code::Unavailable,
+        Refusal::NoTokens => Code::Unimplemented,
         Refusal::Random => Code::Internal,
     }
 }

@@ -57,15 +57,23 @@ struct Server {
 
 impl Server {
     async fn new() -> Self {
-        Self::recording(|path, clock| {
-            let config = AuditConfig { path, durability: Durability::Background };
-            Audit::open(config, clock).unwrap()
-        })
-        .await
+        Self::recording(log).await
+    }
+
+    /// A server that makes no tokens.
+    async fn without_tokens() -> Self {
+        Self::with(log, None).await
     }
 
     /// A server with this audit log.
     async fn recording(audit: impl FnOnce(PathBuf, Arc<TokioClock>) -> Audit) -> Self {
+        Self::with(audit, Some(KeyAlgorithm::EcP256)).await
+    }
+
+    async fn with(
+        audit: impl FnOnce(PathBuf, Arc<TokioClock>) -> Audit,
+        jwt_key: Option<KeyAlgorithm>,
+    ) -> Self {
         let tasks = Tasks::new();
         let clock = Arc::new(TokioClock::new(from_unix_seconds(NOW)));
         let directory = tempfile::tempdir().unwrap();
@@ -80,7 +88,7 @@ impl Server {
             limits: limits.clone(),
             registry: registry.clone(),
             admin_ids: [id("spiffe://other/admin")].into(),
-            disable_jwt_svids: false,
+            disable_jwt_svids: jwt_key.is_none(),
             audit: audit.clone(),
             inflow: Inflow::default(),
             clock: clock.clone(),
@@ -89,7 +97,7 @@ impl Server {
         let tokens: Arc<dyn NodeAttestor> =
             Arc::new(JoinTokens::new(registry.clone(), clock.clone()));
         let echo: Arc<dyn NodeAttestor> = Arc::new(Echo);
-        let rotation = authorities(&registry, &audit, &clock).await;
+        let rotation = authorities(&registry, &audit, &clock, jwt_key).await;
         let ca = Ca::new(rotation.authorities(), audit.clone(), clock.clone());
         let control = rotation.control();
         tasks.spawn(tracing::Span::none(), |stop| rotation.run(stop));
@@ -216,17 +224,23 @@ fn check_status<T: std::fmt::Debug>(found: Result<T, Status>, code: Code, messag
     assert_eq!((status.code(), status.message()), (code, message));
 }
 
+fn log(path: PathBuf, clock: Arc<TokioClock>) -> Audit {
+    let config = AuditConfig { path, durability: Durability::Background };
+    Audit::open(config, clock).unwrap()
+}
+
 /// Authorities that live for a day, with keys in memory.
 async fn authorities(
     registry: &Registry,
     audit: &Arc<Audit>,
     clock: &Arc<TokioClock>,
+    jwt_key: Option<KeyAlgorithm>,
 ) -> Rotation<RegistryLedger> {
     let config = rotation::Config {
         trust_domain: td(),
         lifetime: Duration::from_secs(86_400),
         ca_key: KeyAlgorithm::EcP256,
-        jwt_key: KeyAlgorithm::EcP256,
+        jwt_key,
         ca_subject: Subject::default(),
     };
     let deps = rotation::Deps {

@@ -271,6 +271,8 @@ pub enum Event {
         authority_id: AuthorityId,
         not_after: i64,
     },
+    /// It no longer signs, and none is to sign in its place, as the server is configured.
+    AuthorityRetired { kind: Kind, authority_id: AuthorityId, not_after: i64 },
     /// It is no longer relied on, and all that it signed is to be replaced.
     AuthorityTainted { correlation: Correlation, kind: Kind, authority_id: AuthorityId },
     /// It is no longer vouched for, as somebody wanted.

@@ -158,10 +158,12 @@ impl Operation {
     }
 
     /// Whether the method at this path makes JWT-SVIDs, or manages the keys that sign them. Reading
-    /// bundles is for all kinds of keys and is not among them.
+    /// bundles is for all kinds of keys and is not among them, nor is passing on the keys of servers
+    /// below.
     #[must_use]
     pub fn is_about_jwt(path: &str) -> bool {
-        path.rsplit('/').next().is_some_and(|method| method.contains("JWT"))
+        let method = path.rsplit('/').next();
+        method.is_some_and(|method| method.contains("JWT") && method != "PublishJWTAuthority")
     }
 
     /// Where it can be called.

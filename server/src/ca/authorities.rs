@@ -19,12 +19,12 @@ use steeple::x509::make::Issuer;
 #[serde(from = "String")]
 pub struct AuthorityId(Arc<str>);
 
-/// What signs now, of each kind one.
+/// What signs now, of each kind that the server makes one.
 #[derive(Clone, Debug)]
 pub struct Authorities {
     trust_domain: TrustDomain,
     x509: X509Authority,
-    jwt: JwtAuthority,
+    jwt: Option<JwtAuthority>,
     /// The CAs of this server that are vouched for and not tainted.
     relied_on: Arc<BTreeSet<AuthorityId>>,
 }
@@ -65,7 +65,7 @@ impl Authorities {
     pub(super) fn new(
         trust_domain: TrustDomain,
         x509: X509Authority,
-        jwt: JwtAuthority,
+        jwt: Option<JwtAuthority>,
         relied_on: BTreeSet<AuthorityId>,
     ) -> Self {
         Self { trust_domain, x509, jwt, relied_on: Arc::new(relied_on) }
@@ -90,10 +90,10 @@ impl Authorities {
         &self.x509
     }
 
-    /// The JWT key.
+    /// The JWT key; none where the server makes no tokens.
     #[must_use]
-    pub fn jwt(&self) -> &JwtAuthority {
-        &self.jwt
+    pub fn jwt(&self) -> Option<&JwtAuthority> {
+        self.jwt.as_ref()
     }
 }
 

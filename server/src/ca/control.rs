@@ -21,6 +21,8 @@ const QUEUE: usize = 16;
 /// Asks the task that keeps the authorities. Clones ask the same one.
 #[derive(Clone, Debug)]
 pub struct AuthorityControl {
+    /// The kinds of authorities that there are.
+    kinds: Vec<Kind>,
     requests: mpsc::Sender<Request>,
     journal: watch::Receiver<Arc<Journal>>,
 }
@@ -61,6 +63,9 @@ pub enum Change {
 /// Why nothing was changed.
 #[derive(Clone, Debug, Error)]
 pub enum ControlError {
+    /// The server makes none of that kind.
+    #[error("this server makes no {0}")]
+    NotMade(Kind),
     /// No authority signs yet.
     #[error("server is initializing")]
     Initializing,
@@ -132,13 +137,19 @@ pub(super) enum Order {
 
 impl AuthorityControl {
     /// A handle, and where what is asked arrives.
-    pub(super) fn new(journal: watch::Receiver<Arc<Journal>>) -> (Self, mpsc::Receiver<Request>) {
+    pub(super) fn new(
+        kinds: Vec<Kind>,
+        journal: watch::Receiver<Arc<Journal>>,
+    ) -> (Self, mpsc::Receiver<Request>) {
         let (requests, arriving) = mpsc::channel(QUEUE);
-        (Self { requests, journal }, arriving)
+        (Self { kinds, requests, journal }, arriving)
     }
 
     /// The authorities as they are.
     pub fn state(&self, kind: Kind) -> Result<State, ControlError> {
+        if !self.kinds.contains(&kind) {
+            return Err(ControlError::NotMade(kind));
+        }
         let journal = self.journal.borrow();
         let active = journal.active(kind).ok_or(ControlError::Initializing)?;
         Ok(State {

@@ -168,6 +168,16 @@ impl PreparedJwt {
         self.key.id()
     }
 
+    /// How long a signature takes.
+    pub(super) fn pace(&self) -> Pace {
+        self.key.pace()
+    }
+
+    /// Whether it is the first of its key that expires before it was asked to.
+    pub(super) fn is_first_capped(&self) -> bool {
+        self.capped && self.key.first_cut()
+    }
+
     /// Signs it. The caller has recorded that it will be.
     pub(super) fn issue(&self) -> Result<String, SignError> {
         let claims = Claims {

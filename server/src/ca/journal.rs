@@ -197,6 +197,13 @@ impl Journal {
         self.with(records)
     }
 
+    /// This journal with no authority of that kind that signs, or is to.
+    pub(super) fn with_retired(&self, kind: Kind) -> Self {
+        let mut records = self.records.clone();
+        records.iter_mut().filter(|r| r.kind == kind).for_each(|r| r.status = Status::Old);
+        self.with(records)
+    }
+
     /// This journal without those authorities, as if there had never been any of those names.
     pub(super) fn without(&self, names: &[(Kind, AuthorityId)]) -> Self {
         let is_kept = |kind: Kind, id: &AuthorityId| {

@@ -120,6 +120,9 @@ pub enum Refusal {
     /// The authority that would sign has expired, and there is no other one yet.
     #[error("the active authority has expired")]
     AuthorityExpired,
+    /// No key signs tokens here.
+    #[error("JWT functionality is disabled")]
+    NoTokens,
     /// A token for nobody.
     #[error("a token needs an audience")]
     NoAudience,
@@ -186,8 +189,8 @@ impl Authorities {
         request: &JwtRequest<'_>,
         now: SystemTime,
     ) -> Result<PreparedJwt, Refusal> {
+        let key = self.jwt().ok_or(Refusal::NoTokens)?;
         check_workload(request.spiffe_id, self.trust_domain())?;
-        let key = self.jwt();
         let wished = life(request.ttl, now)?;
         let expires_at = wished.min(key.not_after());
         if expires_at <= whole(now) {

@@ -34,6 +34,7 @@ mod commands;
 mod following;
 mod keeper;
 mod making;
+mod retiring;
 mod retry;
 mod rules;
 mod vouched;
@@ -47,8 +48,8 @@ pub struct Config {
     pub lifetime: Duration,
     /// What keys CAs have.
     pub ca_key: KeyAlgorithm,
-    /// What keys sign tokens.
-    pub jwt_key: KeyAlgorithm,
+    /// What keys sign tokens; none where no tokens are made.
+    pub jwt_key: Option<KeyAlgorithm>,
     /// What CAs are called. A serial number that tells them apart is added.
     pub ca_subject: Subject,
 }
@@ -144,15 +145,35 @@ pub enum RotationError {
     /// The last try failed, and it is too early for another one.
     #[error("the next {0} could not be made; it is tried again soon")]
     Waiting(Kind),
+    /// There is to be none of that kind.
+    #[error("this server makes no {0}")]
+    NotMade(Kind),
     /// After all steps there was nothing that can sign.
     #[error("there is no active {0}")]
     NotActive(Kind),
+}
+
+impl Config {
+    /// What keys authorities of that kind have; none where none are made.
+    fn algorithm(&self, kind: Kind) -> Option<KeyAlgorithm> {
+        match kind {
+            Kind::X509Ca => Some(self.ca_key),
+            Kind::JwtKey => self.jwt_key,
+        }
+    }
+
+    /// The kinds of authorities that are made.
+    fn kinds(&self) -> Vec<Kind> {
+        let all = [Kind::X509Ca, Kind::JwtKey].into_iter();
+        all.filter(|kind| self.algorithm(*kind).is_some()).collect()
+    }
 }
 
 impl<L: Ledger> Rotation<L> {
     /// Takes up the authorities that are remembered, and makes those that are missing. That what
     /// stands above is away does not matter as long as there is something that can sign.
     pub async fn start(config: Config, deps: Deps<L>) -> Result<Self, RotationError> {
+        let kinds = config.kinds();
         let mut keeper = Keeper::load(config, deps).await?;
         let looked = match keeper.look().await {
             Err(error) if !(error.is_of_upstream() && keeper.can_sign()) => return Err(error),
@@ -160,7 +181,7 @@ impl<L: Ledger> Rotation<L> {
         };
         let authorities = keeper.authorities()?;
         let journal = watch::Sender::new(Arc::new(keeper.journal().clone()));
-        let (control, requests) = AuthorityControl::new(journal.subscribe());
+        let (control, requests) = AuthorityControl::new(kinds, journal.subscribe());
         let rotation = Self {
             keeper,
             authorities: watch::Sender::new(Arc::new(authorities)),
@@ -282,6 +303,9 @@ impl<L: Ledger> Keeper<L> {
     }
 
     async fn look_at(&mut self, kind: Kind) -> Result<(), RotationError> {
+        if !self.makes(kind) {
+            return self.retire(kind).await;
+        }
         for step in plan(&self.slots(kind), self.now()) {
             match step {
                 Step::Prepare(slot) => self.prepare_in_turn(kind, slot).await?,
@@ -291,10 +315,9 @@ impl<L: Ledger> Keeper<L> {
         Ok(())
     }
 
-    /// Whether there is something of each kind that can sign now.
+    /// Whether there is something of each kind that is made which can sign now.
     fn can_sign(&self) -> bool {
-        let kinds = [Kind::X509Ca, Kind::JwtKey];
-        kinds.into_iter().all(|kind| self.slots(kind).active(self.now()).is_some())
+        self.kinds().into_iter().all(|kind| self.slots(kind).active(self.now()).is_some())
     }
 
     fn wait(&self) -> Duration {
@@ -326,6 +349,7 @@ impl RotationError {
             | Self::Random
             | Self::NotVouched(_)
             | Self::Waiting(_)
+            | Self::NotMade(_)
             | Self::NotActive(_) => false,
         }
     }

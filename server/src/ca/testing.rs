@@ -183,7 +183,7 @@ pub(crate) fn config(lifetime: Duration) -> Config {
         trust_domain: trust_domain(),
         lifetime,
         ca_key: KeyAlgorithm::EcP256,
-        jwt_key: KeyAlgorithm::EcP256,
+        jwt_key: Some(KeyAlgorithm::EcP256),
         ca_subject: Subject { organization: vec!["Test".into()], ..Subject::default() },
     }
 }

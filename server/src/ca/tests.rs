@@ -116,7 +116,7 @@ async fn a_token_is_recorded_by_its_hash_and_verifies() {
     let issued = ca.issue_jwt(&caller(), &jwt(&web, &audience)).await.unwrap();
     assert_eq!((issued.issued_at, issued.expires_at), (NOW, NOW + 100));
     assert_eq!(verify_jwt(&issued.token, &bench.ledger.own_bundle(), NOW), web);
-    assert_eq!(ca.tally().live(ca.authorities().jwt().id(), NOW).count, 1);
+    assert_eq!(ca.tally().live(ca.authorities().jwt().unwrap().id(), NOW).count, 1);
 
     let events = told(&bench);
     let [intent, result] = &events[..] else { panic!("{events:?}") };
@@ -173,7 +173,7 @@ async fn every_kind_of_key_signs_what_verifies() {
     ];
     for (ca_key, jwt_key) in pairs {
         let bench = Bench::new();
-        let config = Config { ca_key, jwt_key, ..config(LIFE) };
+        let config = Config { ca_key, jwt_key: Some(jwt_key), ..config(LIFE) };
         let rotation = bench.start_with(config).await.unwrap();
         let ca = bench.ca(&rotation);
         let (key, entry, web) = (key(), "e".parse().unwrap(), id("/web"));

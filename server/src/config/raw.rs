@@ -126,7 +126,6 @@ impl Config {
             ca,
             ttl,
             jwt_issuer: self.jwt_issuer.filter(|issuer| !issuer.is_empty()),
-            disable_jwt_svids: self.disable_jwt_svids.unwrap_or(false),
             admin_ids: admin_ids(self.admin_ids.as_deref().unwrap_or_default())?,
             key_store: key_store::check(self.key_store, &data_dir, &trust_domain)?,
             datastore: match self.datastore {
@@ -174,10 +173,12 @@ impl Config {
             return Err(invalid("ca_ttl", found, "at least 30s, or there is no time to rotate"));
         }
         let x509_key = self.ca_key_type.unwrap_or(KeyAlgorithm::EcP256);
+        let jwt_key = self.jwt_key_type.unwrap_or(x509_key);
+        let makes_tokens = !self.disable_jwt_svids.unwrap_or(false);
         Ok(CaConfig {
             ttl,
             x509_key,
-            jwt_key: self.jwt_key_type.unwrap_or(x509_key),
+            jwt_key: makes_tokens.then_some(jwt_key),
             subject: subject(self.ca_subject.as_ref())?,
         })
     }

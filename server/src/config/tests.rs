@@ -34,7 +34,7 @@ fn a_server_that_is_told_nothing_runs_on_safe_defaults() {
     assert_eq!(config.ca.ttl, Duration::from_secs(86_400));
     assert_eq!(
         (config.ca.x509_key, config.ca.jwt_key),
-        (KeyAlgorithm::EcP256, KeyAlgorithm::EcP256)
+        (KeyAlgorithm::EcP256, Some(KeyAlgorithm::EcP256))
     );
     assert_eq!(config.ttl.x509_svid, Duration::from_secs(3_600));
     assert_eq!(config.ttl.jwt_svid, Duration::from_secs(300));
@@ -46,7 +46,6 @@ fn a_server_that_is_told_nothing_runs_on_safe_defaults() {
     assert_eq!(config.audit.durability, Durability::Background);
     assert!(config.admin_ids.is_empty());
     assert_eq!(config.jwt_issuer, None);
-    assert!(!config.disable_jwt_svids);
     assert_eq!(config.shortened_ttls(), []);
 }
 
@@ -223,12 +222,26 @@ fn paths_that_are_not_absolute_are_below_the_data_directory() {
 fn lifetimes_follow_each_other_and_those_that_cannot_be_kept_are_named() {
     let config = parse("data_dir = '/d'\nca_ttl = '6h'\nca_key_type = 'rsa-2048'").unwrap();
     assert_eq!(config.ttl.agent, Duration::from_secs(3_600));
-    assert_eq!(config.ca.jwt_key, KeyAlgorithm::Rsa2048);
+    assert_eq!(config.ca.jwt_key, Some(KeyAlgorithm::Rsa2048));
     let config = parse("data_dir = '/d'\nca_ttl = '1h'").unwrap();
     assert_eq!(config.ttl.agent, Duration::from_secs(3_600));
     let ten_minutes = Duration::from_secs(600);
     let shortened = [("default_x509_svid_ttl", ten_minutes), ("agent_ttl", ten_minutes)];
     assert_eq!(config.shortened_ttls(), shortened);
+}
+
+#[test]
+fn where_no_tokens_are_made_no_key_signs_them_and_their_life_is_nobodys_concern() {
+    let check = |disabled: &str, key, shortened: &[&str]| {
+        let text = "data_dir = '/d'\nca_ttl = '1m'\njwt_key_type = 'ec-p384'";
+        let config = parse(&format!("{text}\ndisable_jwt_svids = {disabled}")).unwrap();
+        assert_eq!(config.ca.jwt_key, key);
+        let names: Vec<_> = config.shortened_ttls().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, shortened);
+    };
+    let all = ["default_x509_svid_ttl", "default_jwt_svid_ttl", "agent_ttl"];
+    check("false", Some(KeyAlgorithm::EcP384), &all);
+    check("true", None, &["default_x509_svid_ttl", "agent_ttl"]);
 }
 
 #[track_caller]

@@ -102,6 +102,8 @@ fn where_tokens_are_disabled_everybody_is_told_so() {
     let member = fleet.join_by_certificate("node");
     fleet.register("/workload", &member.id, &["--selector", &this_user()]);
     member.wait_for_ids(&["/workload"]);
+    let held = stdout(&member.workload(&["api", "fetch", "jwt", "--audience", "a"]));
+    let held = held.split_whitespace().find(|word| word.split('.').count() == 3).unwrap();
     fleet.restart_server("disable_jwt_svids = true");
     let refused = |arguments: &[&str]| {
         let output = crate::harness::try_admin(&fleet.dir, arguments);
@@ -118,4 +120,18 @@ fn where_tokens_are_disabled_everybody_is_told_so() {
     member.wait_for_ids(&["/workload"]);
     refused(&["localauthority", "jwt", "show"]);
     refused(&["localauthority", "jwt", "prepare"]);
+    // The key is there for as long as what it signed may be, and signs no more.
+    let validated = member.workload(&["api", "validate", "jwt", "--audience", "a", "--svid", held]);
+    assert!(validated.status.success(), "{}", stderr(&validated));
+    let bundle = fleet.admin(&["bundle", "show", "--output", "json"]);
+    let bundle: Value = serde_json::from_str(&bundle).unwrap();
+    assert_eq!(bundle["jwt_authorities"].as_array().unwrap().len(), 1);
+    let status = fleet.admin(&["localauthority", "jwt", "status"]);
+    assert!(status.contains("JWT authority (old)"), "{status}");
+
+    // Where there never was one, there is none.
+    let fleet = Fleet::start("disable_jwt_svids = true");
+    let bundle = fleet.admin(&["bundle", "show", "--output", "json"]);
+    let bundle: Value = serde_json::from_str(&bundle).unwrap();
+    assert!(bundle["jwt_authorities"].as_array().is_none_or(Vec::is_empty), "{bundle}");
 }

@@ -43,6 +43,7 @@ impl AuthorityRefusal {
     /// The status code.
     pub(in crate::api) fn code(&self) -> Code {
         match &self.error {
+            ControlError::NotMade(_) => Code::Unimplemented,
             ControlError::Initializing | ControlError::Stopping => Code::Unavailable,
             ControlError::NoId
             | ControlError::Unknown
@@ -89,7 +90,10 @@ impl fmt::Display for AuthorityRefusal {
             | ControlError::Active
             | ControlError::Prepared
             | ControlError::Old => write!(f, "{}{}", self.prefix(), self.reason()),
-            ControlError::Initializing
+            // The words that SPIRE has for it.
+            ControlError::NotMade(Kind::JwtKey) => f.write_str("JWT functionality is disabled"),
+            ControlError::NotMade(Kind::X509Ca)
+            | ControlError::Initializing
             | ControlError::Unusable
             | ControlError::NoUpstream
             | ControlError::TooMany => self.error.fmt(f),

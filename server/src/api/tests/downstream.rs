@@ -178,6 +178,18 @@ async fn keys_are_published_at_the_rate_of_signatures() {
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
 }
 
+/// Other than all that is about the tokens of the server itself.
+#[tokio::test]
+async fn a_server_that_makes_no_tokens_vouches_for_the_keys_of_those_below() {
+    let server = Server::without_tokens().await;
+    with_downstream(&server, 0).await;
+    let published = publish(server.peer("spiffe://td/below", "1"), Some(jwt_key("kid"))).await;
+    let names: Vec<_> = published.unwrap().into_iter().map(|key| key.key_id).collect();
+    assert_eq!(names, ["kid"]);
+    let refused = publish(server.local(), Some(jwt_key("kid"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
 /// `spire.md` 1.8: a server that is a branch itself passes keys on, and answers with its own bundle.
 #[tokio::test]
 async fn a_jwt_key_from_below_goes_on_to_the_server_above() {

@@ -12,12 +12,15 @@ use steeple_proto::spire::api::server::entry::v1 as entry_pb;
 use steeple_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use steeple_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
 use steeple_proto::spire::api::server::localauthority::v1::{
-    GetJwtAuthorityStateRequest, GetWitAuthorityStateRequest,
+    GetJwtAuthorityStateRequest, GetWitAuthorityStateRequest, PrepareJwtAuthorityRequest,
 };
 use steeple_proto::spire::api::server::svid::v1 as svid_pb;
 use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 use steeple_proto::spire::api::types::PermissionDeniedDetails;
 use steeple_proto::spire::api::types::permission_denied_details::Reason;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::*;
 
@@ -71,8 +74,7 @@ async fn admins_are_local_configured_or_named_by_an_entry() {
 
 #[tokio::test]
 async fn without_jwt_svids_no_call_is_about_them() {
-    let mut server = Server::new().await;
-    Arc::get_mut(&mut server.shared).unwrap().disable_jwt_svids = true;
+    let server = Server::without_tokens().await;
     let disabled = "JWT functionality is disabled";
     let (mut local, agent) = (SvidClient::new(server.local()), server.agent("a").await);
     let minted = local.mint_jwtsvid(svid_pb::MintJwtsvidRequest::default()).await;
@@ -88,6 +90,30 @@ async fn without_jwt_svids_no_call_is_about_them() {
     assert_eq!(minted.unwrap_err().code(), Code::PermissionDenied);
     let minted = local.mint_x509svid(svid_pb::MintX509svidRequest::default()).await;
     check_status(minted, Code::InvalidArgument, "csr: missing CSR");
+}
+
+/// Whoever calls is stopped before that. What is behind knows by itself that there is no key.
+#[tokio::test]
+async fn without_jwt_svids_there_is_nothing_that_could_sign_one() {
+    let mut server = Server::without_tokens().await;
+    Arc::get_mut(&mut server.shared).unwrap().disable_jwt_svids = false;
+    let disabled = "JWT functionality is disabled";
+    let request = svid_pb::MintJwtsvidRequest {
+        id: Some(types::Spiffeid { trust_domain: "td".into(), path: "/web".into() }),
+        audience: vec!["a".into()],
+        ttl: 60,
+    };
+    let minted = SvidClient::new(server.local()).mint_jwtsvid(request).await;
+    check_status(minted, Code::Unimplemented, &format!("not signed: {disabled}"));
+    let mut authorities = LocalAuthorityClient::new(server.local());
+    let state = authorities.get_jwt_authority_state(GetJwtAuthorityStateRequest {}).await;
+    check_status(state, Code::Unimplemented, disabled);
+    let prepared = authorities.prepare_jwt_authority(PrepareJwtAuthorityRequest {}).await;
+    check_status(prepared, Code::Unimplemented, disabled);
+    assert_eq!(server.deps.registry.own_bundle().jwt_authorities, []);
+    let mut health = HealthClient::new(server.local());
+    let answer = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(answer.status(), ServingStatus::Serving);
 }
 
 #[tokio::test]
@@ -162,9 +188,7 @@ async fn what_is_not_served_says_so_to_those_who_might_ask() {
     };
     assert_eq!(info(server.anonymous()).await, Code::Unimplemented);
     assert_eq!(info(server.peer("spiffe://other/admin", "1")).await, Code::Unimplemented);
-    let health = tonic_health::pb::health_client::HealthClient::new(server.anonymous())
-        .check(tonic_health::pb::HealthCheckRequest::default())
-        .await;
+    let health = HealthClient::new(server.anonymous()).check(HealthCheckRequest::default()).await;
     assert_eq!(health.unwrap_err().code(), Code::Unimplemented);
 }
 

@@ -17,7 +17,7 @@ fn authorities(ca: &Tier) -> Authorities {
     let x509 = X509Authority::new(x509, ca.key.pace(), at(0), Tail::new());
     let signer = JwtSigner::new("kid", key()).unwrap();
     let jwt = JwtAuthority::new(signer, at(3_600), Tail::new());
-    Authorities::new(td("td"), x509, jwt, BTreeSet::new())
+    Authorities::new(td("td"), x509, Some(jwt), BTreeSet::new())
 }
 
 fn unit(name: &[u8]) -> String {

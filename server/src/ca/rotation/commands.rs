@@ -54,6 +54,7 @@ impl<L: Ledger> Keeper<L> {
     }
 
     async fn prepare_for(&mut self, by: &Caller, kind: Kind) -> Result<Standing, ControlError> {
+        self.check_made(kind)?;
         let slots = self.slots(kind);
         match rules::prepare(self.journal(), (kind, &slots), self.now())? {
             Preparation::Ready => {}
@@ -69,6 +70,7 @@ impl<L: Ledger> Keeper<L> {
         change: Change,
         (kind, id): (Kind, &str),
     ) -> Result<Standing, ControlError> {
+        self.check_made(kind)?;
         let effect = match change {
             Change::Activate => return self.activate_for(by, kind, id).await,
             Change::Taint => rules::taint(self.journal(), &self.bundle(), (kind, id))?,
@@ -94,6 +96,10 @@ impl<L: Ledger> Keeper<L> {
         };
         let effect = rules::withdraw_upstream(self.journal(), &self.bundle(), (withdrawal, id))?;
         self.withdraw(by, Kind::X509Ca, effect).await.map_err(failed)
+    }
+
+    fn check_made(&self, kind: Kind) -> Result<(), ControlError> {
+        if self.makes(kind) { Ok(()) } else { Err(ControlError::NotMade(kind)) }
     }
 
     async fn activate_for(

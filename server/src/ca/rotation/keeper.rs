@@ -9,7 +9,7 @@ use steeple::backoff::random_fraction;
 use steeple::bundle::Bundle;
 use steeple::clock::from_unix_seconds;
 use steeple::jwt::make::JwtSigner;
-use steeple::keys::{KeyAlgorithm, KeyId, Signer};
+use steeple::keys::{KeyId, Signer};
 use steeple::x509::make::Issuer;
 use steeple::x509::{Certificate, Chain};
 use tokio::time::Instant;
@@ -58,7 +58,7 @@ impl<L: Ledger> Keeper<L> {
         for record in journal.records() {
             let Some(slot) = record.slot else { continue };
             let key = key_id(record.kind, slot);
-            if record.status == Status::Old {
+            if record.status == Status::Old || config.algorithm(record.kind).is_none() {
                 replaced.push(key);
                 continue;
             }
@@ -110,6 +110,7 @@ impl<L: Ledger> Keeper<L> {
         kind: Kind,
         slot: Slot,
     ) -> Result<(), RotationError> {
+        let algorithm = self.config.algorithm(kind).ok_or(RotationError::NotMade(kind))?;
         let correlation = self.correlation();
         let step = AuthorityStep::Prepare;
         let (slot_of, authority_id) = (Some(slot), None);
@@ -120,7 +121,7 @@ impl<L: Ledger> Keeper<L> {
         self.signers.remove(&(kind, slot));
         let key = key_id(kind, slot);
         self.replaced.retain(|replaced| *replaced != key);
-        let signer = self.deps.keys.generate(&key, self.algorithm(kind)).await?;
+        let signer = self.deps.keys.generate(&key, algorithm).await?;
         let place = Place { slot, now: self.seconds() };
         let mut made = match kind {
             Kind::X509Ca => {
@@ -251,6 +252,16 @@ impl<L: Ledger> Keeper<L> {
         }
     }
 
+    /// Whether there are to be authorities of that kind.
+    pub(super) fn makes(&self, kind: Kind) -> bool {
+        self.config.algorithm(kind).is_some()
+    }
+
+    /// The kinds of authorities that there are to be.
+    pub(super) fn kinds(&self) -> Vec<Kind> {
+        self.config.kinds()
+    }
+
     /// What is remembered.
     pub(super) fn journal(&self) -> &Journal {
         &self.journal
@@ -299,21 +310,27 @@ impl<L: Ledger> Keeper<L> {
         let public_at = ca.slot.and_then(|slot| self.slots(Kind::X509Ca).of(slot));
         let public_at = from_unix_seconds(public_at.map_or(i64::MIN, Occupant::public_at));
         let x509 = X509Authority::new(issuer, pace, public_at, self.tail(ca));
-        let (key, signer) = self.active(Kind::JwtKey)?;
-        let signer = JwtSigner::new(key.authority_id.as_str(), signer)?;
-        let not_after = from_unix_seconds(key.not_after);
-        let jwt = JwtAuthority::new(signer, not_after, self.tail(key));
+        let jwt = match self.config.jwt_key {
+            Some(_) => Some(self.jwt_authority()?),
+            None => None,
+        };
         let relied_on = self.relied_on();
         Ok(Authorities::new(self.config.trust_domain.clone(), x509, jwt, relied_on))
     }
 
+    fn jwt_authority(&self) -> Result<JwtAuthority, RotationError> {
+        let (key, signer) = self.active(Kind::JwtKey)?;
+        let signer = JwtSigner::new(key.authority_id.as_str(), signer)?;
+        Ok(JwtAuthority::new(signer, from_unix_seconds(key.not_after), self.tail(key)))
+    }
+
     /// Whether it is those that sign.
     pub(super) fn signs_with(&self, authorities: &Authorities) -> bool {
-        let is_active = |kind, id: &AuthorityId| {
-            self.journal.active(kind).is_some_and(|record| record.authority_id == *id)
+        let is_active = |kind, id: Option<&AuthorityId>| {
+            self.journal.active(kind).map(|record| &record.authority_id) == id
         };
-        is_active(Kind::X509Ca, authorities.x509().id())
-            && is_active(Kind::JwtKey, authorities.jwt().id())
+        is_active(Kind::X509Ca, Some(authorities.x509().id()))
+            && is_active(Kind::JwtKey, authorities.jwt().map(JwtAuthority::id))
             && *authorities.relied_on() == self.relied_on()
     }
 
@@ -336,13 +353,6 @@ impl<L: Ledger> Keeper<L> {
             .get(&(record.kind, record.authority_id.clone()))
             .cloned()
             .unwrap_or_else(Tail::new)
-    }
-
-    fn algorithm(&self, kind: Kind) -> KeyAlgorithm {
-        match kind {
-            Kind::X509Ca => self.config.ca_key,
-            Kind::JwtKey => self.config.jwt_key,
-        }
     }
 }
 

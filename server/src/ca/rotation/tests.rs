@@ -25,7 +25,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs the rotation until the returned tasks are shut down.
-fn run(rotation: Rotation<MemoryLedger>) -> Tasks {
+pub(super) fn run(rotation: Rotation<MemoryLedger>) -> Tasks {
     let tasks = Tasks::new();
     tasks.spawn(Span::none(), |stop| rotation.run(stop));
     tasks
@@ -33,7 +33,7 @@ fn run(rotation: Rotation<MemoryLedger>) -> Tasks {
 
 /// What the log tells of authorities: when, seconds after the start, what, and of which kind and
 /// slot.
-fn history(bench: &Bench) -> Vec<String> {
+pub(super) fn history(bench: &Bench) -> Vec<String> {
     let events = bench.events().into_iter().filter_map(|event| {
         let what = event["event"].as_str()?.strip_prefix("authority_")?.to_owned();
         let time = humantime::parse_rfc3339(event["time"].as_str()?).ok()?;
@@ -48,10 +48,10 @@ fn counts(bundle: &Bundle) -> (usize, usize) {
 }
 
 fn ids(authorities: &Authorities) -> (String, String) {
-    (authorities.x509().id().to_string(), authorities.jwt().id().to_string())
+    (authorities.x509().id().to_string(), authorities.jwt().unwrap().id().to_string())
 }
 
-async fn sleep(seconds: u64) {
+pub(super) async fn sleep(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
@@ -138,13 +138,13 @@ async fn an_old_key_goes_only_after_another_one_is_published() {
 }
 
 /// What somebody was issued, and until when it has to be accepted.
-struct Held {
+pub(super) struct Held {
     svid: X509Svid,
     token: String,
     until: i64,
 }
 
-async fn issue(ca: &Ca, spiffe_id: &SpiffeId, ttl: Duration) -> Held {
+pub(super) async fn issue(ca: &Ca, spiffe_id: &SpiffeId, ttl: Duration) -> Held {
     let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
     let public_key = key.public_key();
     let request = X509Request::Workload { spiffe_id, public_key, ttl, dns_names: &[] };
@@ -159,7 +159,7 @@ async fn issue(ca: &Ca, spiffe_id: &SpiffeId, ttl: Duration) -> Held {
 }
 
 /// Checks as somebody whose bundle is that one.
-fn check_accepted(held: &Held, bundle: &Arc<Bundle>, now: i64) {
+pub(super) fn check_accepted(held: &Held, bundle: &Arc<Bundle>, now: i64) {
     let own = &trust_domain();
     let now = from_unix_seconds(now);
     let anchors = AnchorSet::from_bundles(&[(own.clone(), bundle.clone())].into());
@@ -329,12 +329,12 @@ async fn a_clock_that_was_wrong_for_a_while_costs_nobody_their_trust() {
         // What signs is of use again as well.
         let fresh = issue(&ca, &web, Duration::from_secs(3600)).await;
         check_accepted(&fresh, &bench.ledger.own_bundle(), NOW + 120);
-        let ends = authorities.borrow().jwt().not_after();
+        let ends = authorities.borrow().jwt().unwrap().not_after();
         assert!(unix_seconds(ends) < NOW + 366 * 86_400 + 600);
     }
     // A key out of the future does not last until then.
     sleep(7200).await;
-    let ends = authorities.borrow().jwt().not_after();
+    let ends = authorities.borrow().jwt().unwrap().not_after();
     assert!(unix_seconds(ends) < NOW + 3 * 86_400, "{ends:?}");
     tasks.shutdown(MINUTE).await.unwrap();
 }

@@ -35,7 +35,7 @@ impl Running {
         let authorities = self.authorities.borrow();
         match kind {
             Kind::X509Ca => authorities.x509().id().to_string(),
-            Kind::JwtKey => authorities.jwt().id().to_string(),
+            Kind::JwtKey => authorities.jwt().unwrap().id().to_string(),
         }
     }
 
