@@ -53,9 +53,9 @@ fn below_with(above: &Deployment, lines: &str) -> &'static str {
     Box::leak(upstream.into_boxed_str())
 }
 
-/// Lets servers be below that of `node`.
-fn downstream_entry(node: &Deployment) {
-    node.register_with("/nested", &[&selector(&bin::server())], &["--downstream"]);
+/// Lets servers be below that of `node`. The ID of the entry that says so.
+fn downstream_entry(node: &Deployment) -> String {
+    node.register_with("/nested", &[&selector(&bin::server())], &["--downstream"])
 }
 
 /// A server below that of `above`, and its agent.
@@ -169,7 +169,9 @@ async fn nested_rotation() {
     downstream_entry(&root);
     // The second one makes no tokens, and its leaf does.
     let mut middles = [branch(&root), branch_without_tokens(&root)];
-    middles.iter().for_each(downstream_entry);
+    for middle in &middles {
+        downstream_entry(middle);
+    }
     let leaves = [branch(&middles[0]), branch(&middles[1])];
     for (node, path) in leaves.iter().chain(&middles).zip(["/a", "/b", "/middle-a", "/middle-b"]) {
         node.register(path, &[&this_process()]);

@@ -16,6 +16,7 @@ use super::Deps;
 use super::error::ApiError;
 use crate::ca::authorities::AuthorityId;
 use crate::ca::control::{Standing, State};
+use crate::ca::rotation::Health;
 use crate::ca::slots::Kind;
 use crate::registry::nodes::NodeFilter;
 
@@ -66,12 +67,18 @@ impl authority_use_server::AuthorityUse for AuthorityUseService {
         let sum = self.0.reports.sum(kind, is_agent, bundle.sequence, Instant::now());
         let authorities = self.known(kind, &bundle).into_iter();
         let authorities = authorities.map(|(id, known)| self.use_of(&id, &known, &sum)).collect();
+        let (failing_since, failing_because) = match self.0.authorities.health() {
+            Health::Rotating => (0, String::new()),
+            Health::Failing { since, why } => (unix_seconds(since), why),
+        };
         Ok(Response::new(pb::GetUseResponse {
             counting_since: self.0.ca.tally().since(),
             agents: self.agents(now),
             agents_reporting: sum.reporting,
             agents_up_to_date: sum.up_to_date,
             authorities,
+            failing_since,
+            failing_because,
         }))
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::authorities::AuthorityId;
 use super::journal::{Journal, Record};
-use super::rotation::RotationError;
+use super::rotation::{Health, RotationError};
 use super::slots::{Kind, Status};
 use crate::audit::event::Caller;
 
@@ -21,10 +21,19 @@ const QUEUE: usize = 16;
 /// Asks the task that keeps the authorities. Clones ask the same one.
 #[derive(Clone, Debug)]
 pub struct AuthorityControl {
-    /// The kinds of authorities that there are.
-    kinds: Vec<Kind>,
     requests: mpsc::Sender<Request>,
-    journal: watch::Receiver<Arc<Journal>>,
+    known: Known,
+}
+
+/// What is known of the authorities without asking.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// The kinds of authorities that there are.
+    pub(super) kinds: Vec<Kind>,
+    /// The authorities.
+    pub(super) journal: watch::Receiver<Arc<Journal>>,
+    /// Whether they are rotated.
+    pub(super) health: watch::Receiver<Health>,
 }
 
 /// The authorities of a kind.
@@ -137,20 +146,17 @@ pub(super) enum Order {
 
 impl AuthorityControl {
     /// A handle, and where what is asked arrives.
-    pub(super) fn new(
-        kinds: Vec<Kind>,
-        journal: watch::Receiver<Arc<Journal>>,
-    ) -> (Self, mpsc::Receiver<Request>) {
+    pub(super) fn new(known: Known) -> (Self, mpsc::Receiver<Request>) {
         let (requests, arriving) = mpsc::channel(QUEUE);
-        (Self { kinds, requests, journal }, arriving)
+        (Self { requests, known }, arriving)
     }
 
     /// The authorities as they are.
     pub fn state(&self, kind: Kind) -> Result<State, ControlError> {
-        if !self.kinds.contains(&kind) {
+        if !self.known.kinds.contains(&kind) {
             return Err(ControlError::NotMade(kind));
         }
-        let journal = self.journal.borrow();
+        let journal = self.known.journal.borrow();
         let active = journal.active(kind).ok_or(ControlError::Initializing)?;
         Ok(State {
             active: active.into(),
@@ -159,10 +165,16 @@ impl AuthorityControl {
         })
     }
 
+    /// Whether the authorities are rotated.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.known.health.borrow().clone()
+    }
+
     /// The names of those that no longer sign and are not forgotten.
     #[must_use]
     pub fn old(&self, kind: Kind) -> Vec<AuthorityId> {
-        let journal = self.journal.borrow();
+        let journal = self.known.journal.borrow();
         let of_kind = journal.records().iter().filter(|record| record.kind == kind);
         let old = of_kind.filter(|record| record.status == Status::Old);
         old.map(|record| record.authority_id.clone()).collect()

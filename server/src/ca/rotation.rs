@@ -20,7 +20,7 @@ use tracing::{error, info};
 use self::branch::Branch;
 use self::keeper::Keeper;
 use super::authorities::{Authorities, AuthorityId};
-use super::control::{AuthorityControl, Request};
+use super::control::{AuthorityControl, Known, Request};
 use super::journal::{Journal, JournalError};
 use super::record::chain;
 use super::slots::{Kind, Step, plan, wait};
@@ -136,6 +136,18 @@ pub enum RotationError {
          another one, or append that root to the bundle to rely on it again"
     )]
     UpstreamRevoked(AuthorityId),
+    /// What signs depends on what upstream has tainted or revoked, and nothing else could be made.
+    #[error(
+        "the CA that signs here depends on {roots}, which is no longer relied on upstream; it is \
+         relied on here until there is another CA, for which the upstream authority has to sign \
+         below another root"
+    )]
+    StillBelow {
+        /// The subject key identifiers of the roots.
+        roots: String,
+        /// Why there is no other CA.
+        source: Box<Self>,
+    },
     /// There is no random number to name a key by.
     #[error("no random number")]
     Random,
@@ -181,12 +193,14 @@ impl<L: Ledger> Rotation<L> {
         };
         let authorities = keeper.authorities()?;
         let journal = watch::Sender::new(Arc::new(keeper.journal().clone()));
-        let (control, requests) = AuthorityControl::new(kinds, journal.subscribe());
+        let health = watch::Sender::new(Health::Rotating);
+        let known = Known { kinds, journal: journal.subscribe(), health: health.subscribe() };
+        let (control, requests) = AuthorityControl::new(known);
         let rotation = Self {
             keeper,
             authorities: watch::Sender::new(Arc::new(authorities)),
             journal,
-            health: watch::Sender::new(Health::Rotating),
+            health,
             control,
             requests,
         };
@@ -338,6 +352,7 @@ impl RotationError {
             | Self::UnusableCa(_)
             | Self::UpstreamTainted
             | Self::UpstreamRevoked(_) => true,
+            Self::StillBelow { source, .. } => source.is_of_upstream(),
             Self::Ledger(_)
             | Self::Journal(_)
             | Self::Keys(_)

@@ -140,3 +140,24 @@ async fn force_rotation_upstream_authority() {
     authorities(&node).revoke_x509_upstream_authority(request).await.unwrap();
     assert_eq!(roots(&node), [(both[1].0.clone(), false)]);
 }
+
+/// Whoever has to do something about it is told what.
+#[test]
+fn a_ca_that_cannot_be_replaced_is_told_with_the_status_of_authorities() {
+    let root = Deployment::start();
+    let entry = downstream_entry(&root);
+    let server = below_with(&root, "ca_ttl = \"30s\"\n");
+    let node = Deployment::with(Settings { server, ..Settings::default() });
+    let status = || node.admin_json(&["localauthority", "x509", "status"]);
+    assert_eq!(status()["failing_because"], "");
+    root.admin(&["entry", "delete", "--entry-id", &entry]);
+    let why = eventually("the next CA cannot be made", || {
+        let why = status()["failing_because"].as_str().unwrap().to_owned();
+        (!why.is_empty()).then_some(why)
+    });
+    assert!(why.contains("upstream authority"), "{why}");
+    let said = node.admin(&["localauthority", "x509", "status"]);
+    assert!(said.contains("Rotation fails since") && said.contains(&why), "{said}");
+    downstream_entry(&root);
+    eventually("rotation goes on", || (status()["failing_because"] == "").then_some(()));
+}

@@ -147,7 +147,8 @@ impl<L: Ledger> Keeper<L> {
             Some(_) | None => {
                 let active = self.journal().active(Kind::X509Ca).and_then(|active| active.slot);
                 let slot = active.ok_or(RotationError::NotActive(Kind::X509Ca))?.other();
-                self.prepare_in_turn(Kind::X509Ca, slot).await?;
+                let prepared = self.prepare_in_turn(Kind::X509Ca, slot).await;
+                prepared.map_err(|error| still_below(&distrusted, error))?;
                 slot
             }
         };
@@ -264,6 +265,14 @@ impl<L: Ledger> Keeper<L> {
         }
         self.save(self.journal().clone(), changes).await
     }
+}
+
+/// Why what is not relied on any more signs on. What was said a moment ago is not said again.
+fn still_below(roots: &BTreeSet<&AuthorityId>, error: RotationError) -> RotationError {
+    if matches!(error, RotationError::Waiting(_)) {
+        return error;
+    }
+    RotationError::StillBelow { roots: list(roots), source: Box::new(error) }
 }
 
 fn list(ids: &BTreeSet<&AuthorityId>) -> String {

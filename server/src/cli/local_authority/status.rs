@@ -136,6 +136,10 @@ fn pretty(kind: Kind, found: &pb::GetUseResponse) -> String {
     text += &format!("Agents not reporting: {silent}\n");
     text += &format!("Agents with the current bundle: {}\n", found.agents_up_to_date);
     text += &format!("Signatures counted since: {}\n", pretty::time(found.counting_since));
+    if found.failing_since != 0 {
+        let (since, why) = (pretty::time(found.failing_since), &found.failing_because);
+        text += &format!("Rotation fails since {since}: {}\n", pretty::plain(why));
+    }
     text
 }
 
@@ -148,6 +152,8 @@ fn to_json(found: &pb::GetUseResponse) -> Value {
         ("agents_not_reporting", json!(silent)),
         ("agents_up_to_date", json!(found.agents_up_to_date)),
         ("authorities", wire::array(&found.authorities, one_to_json)),
+        ("failing_since", wire::integer(found.failing_since)),
+        ("failing_because", json!(found.failing_because)),
     ])
 }
 
@@ -256,17 +262,20 @@ mod tests {
             agents_reporting: 2,
             agents_up_to_date: 1,
             authorities: vec![known("old", true, 5, 1)],
+            failing_since: 2_000_000_060,
+            failing_because: "no CA".into(),
         };
         assert_eq!(
             pretty(Kind::X509, &found),
             "X.509 authority (old, tainted):\n  Authority ID: ab\n  Signed and not expired: 0\n  \
              Held by workloads: 5 SVIDs on 1 agents\n  SVIDs of agents: 1\n\n\
              Agents reporting: 2\nAgents not reporting: 1\nAgents with the current bundle: 1\n\
-             Signatures counted since: 2033-05-18 03:33:20 +0000 UTC\n"
+             Signatures counted since: 2033-05-18 03:33:20 +0000 UTC\n\
+             Rotation fails since 2033-05-18 03:34:20 +0000 UTC: no CA\n"
         );
         assert_eq!(
             to_json(&found).to_string(),
-            r#"{"agents":3,"agents_not_reporting":1,"agents_reporting":2,"agents_up_to_date":1,"authorities":[{"agent_svids":1,"authority_id":"ab","expires_at":"0","held":"5","held_by_agents":1,"last_ca_expires_at":"0","last_expires_at":"0","signed":"0","signed_cas":"0","status":"old","tainted":true}],"counting_since":"2000000000"}"#
+            r#"{"agents":3,"agents_not_reporting":1,"agents_reporting":2,"agents_up_to_date":1,"authorities":[{"agent_svids":1,"authority_id":"ab","expires_at":"0","held":"5","held_by_agents":1,"last_ca_expires_at":"0","last_expires_at":"0","signed":"0","signed_cas":"0","status":"old","tainted":true}],"counting_since":"2000000000","failing_because":"no CA","failing_since":"2000000060"}"#
         );
     }
 }

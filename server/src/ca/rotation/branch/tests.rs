@@ -164,6 +164,43 @@ async fn a_root_that_is_tainted_upstream_is_moved_off_and_goes_when_it_is_revoke
     assert_eq!((told("authority_tainted"), told("authority_revoked")), (1, 1));
 }
 
+/// Nobody has heard of a taint: while this server was away, the root was tainted and revoked.
+#[tokio::test(start_paused = true)]
+async fn a_root_that_was_revoked_meanwhile_is_left_at_once_or_the_admin_is_told() {
+    let (old, new) = (Tier::root(), Tier::root());
+    let (bench, upstream) = bench(old.below("td", 9 * HOUR), &old);
+    drop(bench.start(HOUR).await.unwrap());
+    upstream.say(&[(&new, false)], &[]);
+    // It is known what is wrong while above nothing else signs.
+    let rotation = bench.start(HOUR).await.unwrap();
+    let health = rotation.control().health();
+    let Health::Failing { why, .. } = health else { panic!("{health:?}") };
+    let says = [&*old.id(), "has to sign below another root", "does not lead to a root"];
+    assert!(says.iter().all(|text| why.contains(text)), "{why}");
+    assert_eq!(roots(&bench.ledger.own_bundle()), [(old.id(), false), (new.id(), false)]);
+    let (control, _tasks) = run(rotation);
+    sleep(30).await;
+    assert_eq!(
+        control.health(),
+        Health::Failing { why, since: steeple::clock::from_unix_seconds(crate::ca::testing::NOW) }
+    );
+    upstream.state().signer = new.below("td", 9 * HOUR);
+    sleep(75).await;
+    assert_eq!(roots(&bench.ledger.own_bundle()), [(new.id(), false)]);
+    let state = control.state(Kind::X509Ca).unwrap();
+    assert_eq!(state.active.upstream_authority_id, Some(new.id().into()));
+    assert_eq!(control.health(), Health::Rotating);
+
+    // Where above something else signs, nobody has to be told of anything.
+    upstream.state().signer = old.below("td", 9 * HOUR);
+    upstream.say(&[(&old, false)], &[]);
+    sleep(1).await;
+    assert_eq!(control.health(), Health::Rotating);
+    assert_eq!(roots(&bench.ledger.own_bundle()), [(old.id(), false)]);
+    let state = control.state(Kind::X509Ca).unwrap();
+    assert_eq!(state.active.upstream_authority_id, Some(old.id().into()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn keys_that_sign_tokens_go_up_and_come_down() {
     let root = Tier::root();
