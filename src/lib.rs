@@ -21,6 +21,7 @@ pub mod jwt;
 pub mod keys;
 pub mod refused;
 pub mod selector;
+pub mod shown;
 pub mod spelling;
 pub mod tasks;
 pub mod telemetry;

@@ -3,9 +3,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 use thiserror::Error;
+
+#[cfg(feature = "testing")]
+pub mod commands;
+
+/// The exit code of a command line that is not understood.
+const USAGE: u8 = 2;
 
 /// Why it is not known where the socket of an instance is. The variable is that of SPIRE's tools that
 /// says where sockets are, with `%i` for the name of one.
@@ -62,6 +69,19 @@ pub fn with_go_switches(command: Command) -> Command {
             .hide_possible_values(true)
     };
     command.mut_args(switch).mut_subcommands(with_go_switches)
+}
+
+/// Prints why a command line was not understood, or the help that it asked for; the exit code. Programs
+/// of SPIRE's know one code for all that goes wrong.
+#[must_use]
+pub fn refuse(error: &clap::Error, as_spire: bool) -> ExitCode {
+    // Where nobody listens any more there is nobody to tell.
+    let _closed = error.print();
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if as_spire => ExitCode::FAILURE,
+        _ => ExitCode::from(USAGE),
+    }
 }
 
 /// Where the socket of one of several programs is: its name in the template of this variable.

@@ -23,6 +23,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use steeple::config::HumanDuration;
+use steeple::refused::Pipe;
 use steeple::spelling;
 
 use self::address::Address;
@@ -129,6 +130,8 @@ struct Connection {
     /// SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
+    #[command(flatten)]
+    _refused: Pipe,
     /// How long to wait for an answer
     #[arg(long, value_name = "DURATION", default_value = "5s")]
     timeout: HumanDuration,
@@ -142,6 +145,8 @@ struct AdminConnection {
     /// in the default data directory of this user
     #[arg(long, value_name = "SOCKET", alias = "socketPath", value_parser = Address::of_flag)]
     socket: Option<Address>,
+    #[command(flatten)]
+    _refused: Pipe,
     /// How long to wait for an answer
     #[arg(long, value_name = "DURATION", default_value = "5s")]
     timeout: HumanDuration,
@@ -167,8 +172,12 @@ enum Style {
 pub fn main() -> ExitCode {
     let mut output = Output::standard();
     let arguments = spelling::with_two_dashes(std::env::args_os());
-    let matches = Name::of_this_process().command(Cli::command()).get_matches_from(arguments);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let name = Name::of_this_process();
+    let parsed = name.command(Cli::command()).try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return spelling::refuse(&error, name == Name::Spire),
+    };
     match run(cli, &mut output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -181,8 +181,12 @@ enum ListStyle {
 pub fn main() -> ExitCode {
     let mut output = Output::standard();
     let arguments = spelling::with_two_dashes(std::env::args_os());
-    let matches = Name::of_this_process().command(Cli::command()).get_matches_from(arguments);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let name = Name::of_this_process();
+    let parsed = name.command(Cli::command()).try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return spelling::refuse(&error, name == Name::Spire),
+    };
     match run(cli, &mut output).and_then(|()| output.finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,14 +1,13 @@
 //! `logger` and `debug`: what is asked of a running agent on its admin socket.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use steeple::clock::from_unix_seconds;
-use steeple::convert::{log_level_name, log_level_to_proto};
+use steeple::convert::log_level_to_proto;
+use steeple::shown::{self, Certificate};
 use steeple::telemetry::Level;
 use steeple_proto::spire::agent::debug::v1::debug_client::DebugClient;
-use steeple_proto::spire::agent::debug::v1::{GetInfoRequest, GetInfoResponse, get_info_response};
+use steeple_proto::spire::agent::debug::v1::{GetInfoRequest, GetInfoResponse};
 use steeple_proto::spire::api::agent::logger::v1::logger_client::LoggerClient;
 use steeple_proto::spire::api::agent::logger::v1::{
     GetLoggerRequest, ResetLogLevelRequest, SetLogLevelRequest,
@@ -73,13 +72,9 @@ impl Logger {
         };
         let logger = answer.into_inner();
         if plain.format.output.is_json() {
-            return output.json(&json!({
-                "current_level": logger.current_level().as_str_name(),
-                "launch_level": logger.launch_level().as_str_name(),
-            }));
+            return output.json(&shown::logger_json(&logger));
         }
-        output.line(&format!("Logger Level : {}", log_level_name(logger.current_level())))?;
-        output.line(&format!("Launch Level : {}", log_level_name(logger.launch_level())))
+        output.raw(shown::logger(&logger).as_bytes())
     }
 }
 
@@ -92,22 +87,24 @@ impl Debug {
         if plain.format.output.is_json() {
             return output.json(&as_json(&info));
         }
-        print(&info, output)
+        output.raw(as_text(&info).as_bytes())
     }
+}
+
+fn chain(info: &GetInfoResponse) -> Vec<Certificate<'_>> {
+    let certificates = info.svid_chain.iter();
+    let shown = certificates.map(|certificate| Certificate {
+        id: certificate.id.as_ref(),
+        subject: &certificate.subject,
+        expires_at: certificate.expires_at,
+    });
+    shown.collect()
 }
 
 /// As SPIRE prints it: names of the wire format, and 64-bit numbers as texts.
 fn as_json(info: &GetInfoResponse) -> Value {
-    let certificate = |certificate: &get_info_response::Cert| {
-        let id = certificate.id.as_ref();
-        json!({
-            "id": id.map(|id| json!({ "trust_domain": id.trust_domain, "path": id.path })),
-            "expires_at": certificate.expires_at.to_string(),
-            "subject": certificate.subject,
-        })
-    };
     json!({
-        "svid_chain": info.svid_chain.iter().map(certificate).collect::<Vec<_>>(),
+        "svid_chain": shown::svid_chain_json(&chain(info)),
         "uptime": info.uptime,
         "svids_count": info.svids_count,
         "last_sync_success": info.last_sync_success.to_string(),
@@ -117,39 +114,35 @@ fn as_json(info: &GetInfoResponse) -> Value {
     })
 }
 
-fn print(info: &GetInfoResponse, output: &mut Output) -> anyhow::Result<()> {
-    let uptime = Duration::from_secs(u64::try_from(info.uptime).unwrap_or_default());
+fn as_text(info: &GetInfoResponse) -> String {
     let synced = match info.last_sync_success {
-        0 => "never".to_owned(),
-        seconds => time(seconds),
+        0 => "(never)".to_owned(),
+        seconds => humantime::format_rfc3339_seconds(from_unix_seconds(seconds)).to_string(),
     };
-    output.field("Uptime", &humantime::format_duration(uptime).to_string())?;
-    output.field("Last sync", &synced)?;
-    output.field("X509-SVIDs", &info.cached_x509_svids_count.to_string())?;
-    output.field("JWT-SVIDs", &info.cached_jwt_svids_count.to_string())?;
-    for certificate in &info.svid_chain {
-        output.line("")?;
-        if let Some(id) = &certificate.id {
-            output.field("SPIFFE ID", &format!("spiffe://{}{}", id.trust_domain, id.path))?;
-        }
-        output.field("Expiration time", &time(certificate.expires_at))?;
-        output.field("Subject", &certificate.subject)?;
-    }
-    Ok(())
-}
-
-fn time(seconds: i64) -> String {
-    humantime::format_rfc3339_seconds(from_unix_seconds(seconds)).to_string()
+    format!(
+        "Agent Debug Info:\n  \
+         Uptime:                          {}\n  \
+         Last Sync Success:               {synced}\n  \
+         Cached X.509 SVIDs:              {}\n  \
+         Cached JWT SVIDs:                {}\n  \
+         Cached SVID Store X.509 SVIDs:   {}\n{}",
+        shown::uptime(info.uptime),
+        info.cached_x509_svids_count,
+        info.cached_jwt_svids_count,
+        info.cached_svidstore_x509_svids_count,
+        shown::svid_chain(&chain(info)),
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use steeple_proto::spire::agent::debug::v1::get_info_response;
     use steeple_proto::spire::api::types;
 
     use super::*;
 
     #[test]
-    fn the_json_has_the_names_of_the_wire_and_texts_for_long_numbers() {
+    fn what_an_agent_says_of_itself_is_for_people_and_for_programs() {
         let id = types::Spiffeid { trust_domain: "td".into(), path: "/spire/agent/a".into() };
         let info = GetInfoResponse {
             svid_chain: vec![get_info_response::Cert {
@@ -178,5 +171,20 @@ mod tests {
             "cached_svidstore_x509_svids_count": 0,
         });
         assert_eq!(as_json(&info), expected);
+        assert_eq!(
+            as_text(&info),
+            "Agent Debug Info:\n  \
+             Uptime:                          1m1s\n  \
+             Last Sync Success:               2030-03-17T17:46:40Z\n  \
+             Cached X.509 SVIDs:              3\n  \
+             Cached JWT SVIDs:                1\n  \
+             Cached SVID Store X.509 SVIDs:   0\n  \
+             SVID Chain:\n    \
+             [0] SPIFFE ID:  spiffe://td/spire/agent/a\n        \
+             Subject:    C=US,O=SPIRE\n        \
+             Expires At: 2033-05-18T03:33:20Z\n"
+        );
+        let never = as_text(&GetInfoResponse::default());
+        assert!(never.contains("Last Sync Success:               (never)\n"), "{never}");
     }
 }

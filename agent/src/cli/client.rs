@@ -1,11 +1,10 @@
 //! A Workload API client for the command line.
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use steeple_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
@@ -143,17 +142,4 @@ impl Service<Uri> for Connector {
             Ok(TokioIo::new(stream))
         })
     }
-}
-
-/// Writes one file of a result.
-pub(super) fn write_file(
-    directory: &std::path::Path,
-    name: &str,
-    content: &[u8],
-    access: steeple::atomic_file::Access,
-) -> anyhow::Result<PathBuf> {
-    let path = directory.join(name);
-    steeple::atomic_file::write(&path, content, access)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path)
 }

@@ -1,22 +1,23 @@
 //! `api fetch x509`: the X.509-SVIDs of this process, checked and printed or written.
 
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
-use steeple::atomic_file::Access;
-use steeple::clock::{Clock as _, SystemClock};
+use steeple::atomic_file::{self, Access};
+use steeple::clock::{Clock as _, SystemClock, unix_seconds};
 use steeple::id::SpiffeId;
 use steeple::jwk;
 use steeple::keys::{PrivateKey, Signer as _};
+use steeple::shown;
 use steeple::x509::verify::{AnchorSet, Anchors, Role, verify_peer};
 use steeple::x509::{Certificate, Chain, pem, split_certificates};
 use steeple_proto::workload::{X509svid, X509svidRequest, X509svidResponse};
 
-use super::client::{request, write_file};
+use super::client::request;
 use super::output::Output;
 use super::{Connection, Format, directory, took};
 
@@ -68,10 +69,7 @@ impl FetchX509 {
         if !self.silent && self.format.output.is_json() {
             output.json(&checked.json())?;
         } else if !self.silent {
-            let count = checked.svids.len();
-            let plural = if count == 1 { "" } else { "s" };
-            output.line(&format!("Received {count} svid{plural} after {}", took(elapsed)))?;
-            checked.print(output)?;
+            checked.print(elapsed, output)?;
         }
         if let Some(directory) = directory(self.write.as_ref())? {
             checked.write(&directory, output, !self.silent && !self.format.output.is_json())?;
@@ -119,13 +117,21 @@ impl Checked {
         })
     }
 
-    pub(super) fn print(&self, output: &mut Output) -> anyhow::Result<()> {
+    /// Prints what came after this time.
+    pub(super) fn print(&self, elapsed: Duration, output: &mut Output) -> anyhow::Result<()> {
+        let count = self.svids.len();
+        let plural = if count == 1 { "" } else { "s" };
+        output.line(&format!("Received {count} svid{plural} after {}", took(elapsed)))?;
         for svid in &self.svids {
             output.line("")?;
             svid.print(output)?;
             for (name, bundle) in &self.federated {
                 for (index, certificate) in bundle.iter().enumerate() {
-                    validity(output, &format!("[{name}] CA #{} ", index + 1), certificate)?;
+                    validity(
+                        output,
+                        &format!("[{}] CA #{} ", shown::plain(name), index + 1),
+                        certificate,
+                    )?;
                 }
             }
         }
@@ -134,23 +140,27 @@ impl Checked {
 
     fn write(&self, directory: &Path, output: &mut Output, tell: bool) -> anyhow::Result<()> {
         for (n, svid) in self.svids.iter().enumerate() {
+            let key = pem("PRIVATE KEY", &svid.key);
             let mut files = vec![
-                (format!("svid.{n}.pem"), svid.chain.to_pem(), Access::Public),
-                (format!("svid.{n}.key"), pem("PRIVATE KEY", &svid.key), Access::Private),
-                (format!("bundle.{n}.pem"), jwk::pem::write(&svid.bundle), Access::Public),
+                (format!("SVID #{n}"), format!("svid.{n}.pem"), svid.chain.to_pem()),
+                (format!("key #{n}"), format!("svid.{n}.key"), key),
+                (format!("bundle #{n}"), format!("bundle.{n}.pem"), jwk::pem::write(&svid.bundle)),
             ];
-            for (m, (_, bundle)) in self.federated.iter().enumerate() {
+            for (m, (trust_domain, bundle)) in self.federated.iter().enumerate() {
+                let what = format!("federated bundle #{m} for trust domain {trust_domain}");
                 let name = format!("federated_bundle.{n}.{m}.pem");
-                files.push((name, jwk::pem::write(bundle), Access::Public));
+                files.push((what, name, jwk::pem::write(bundle)));
             }
-            if tell {
-                output.line("")?;
-            }
-            for (name, content, access) in files {
-                let path = write_file(directory, &name, content.as_bytes(), access)?;
+            for (what, name, content) in files {
+                let path = directory.join(&name);
                 if tell {
-                    output.line(&format!("Wrote {}", path.display()))?;
+                    let what = shown::plain(&what);
+                    output.line(&format!("Writing {what} to file {}.", path.display()))?;
                 }
+                let is_key = name.ends_with(".key");
+                let access = if is_key { Access::Private } else { Access::Public };
+                atomic_file::write(&path, content.as_bytes(), access)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
             }
         }
         Ok(())
@@ -178,7 +188,7 @@ impl Svid {
     fn print(&self, output: &mut Output) -> anyhow::Result<()> {
         output.field("SPIFFE ID", self.id.as_str())?;
         if !self.hint.is_empty() {
-            output.field("Hint", &self.hint)?;
+            output.field("Hint", &shown::plain(&self.hint))?;
         }
         for (index, certificate) in self.chain.certificates().iter().enumerate() {
             let label = match index {
@@ -200,7 +210,7 @@ fn validity(
     certificate: &CertificateDer<'_>,
 ) -> anyhow::Result<()> {
     let certificate = Certificate::parse(certificate)?;
-    let time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
+    let time = |time: SystemTime| shown::time(unix_seconds(time));
     output.field(&format!("{label}Valid After"), &time(certificate.not_before()))?;
     output.field(&format!("{label}Valid Until"), &time(certificate.not_after()))
 }

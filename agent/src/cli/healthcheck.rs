@@ -1,11 +1,12 @@
 //! `healthcheck`: whether a running agent is healthy, and if not, why.
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
-use tonic_health::pb::HealthCheckRequest;
+use tonic::Response;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::output::Output;
 use super::{Connection, Format};
@@ -30,10 +31,7 @@ impl Healthcheck {
         if self.verbose && !self.format.output.is_json() {
             output.line("Checking agent health...")?;
         }
-        let client = self.connection.connect().await?;
-        let mut health = HealthClient::new(client.channel());
-        let asked = HealthCheckRequest { service: String::new() };
-        let answer = client.answer(health.check(asked)).await?;
+        let answer = self.ask().await.context("Agent is unhealthy: unable to determine health")?;
         // The agent says in a header what it is about, as the message itself has no room for it.
         let detail = answer.metadata().get("steeple-detail").and_then(|text| text.to_str().ok());
         let detail = detail.unwrap_or("it does not say why").to_owned();
@@ -42,11 +40,18 @@ impl Healthcheck {
             output.json(&json!({ "healthy": healthy, "detail": detail }))?;
         }
         if !healthy {
-            bail!("the agent is unhealthy: {detail}");
+            bail!("Agent is unhealthy: agent returned status \"NOT_SERVING\": {detail}");
         }
         if !self.format.output.is_json() {
             output.line("Agent is healthy.")?;
         }
         Ok(())
+    }
+
+    async fn ask(&self) -> anyhow::Result<Response<HealthCheckResponse>> {
+        let client = self.connection.connect().await?;
+        let mut health = HealthClient::new(client.channel());
+        let asked = HealthCheckRequest { service: String::new() };
+        client.answer(health.check(asked)).await
     }
 }

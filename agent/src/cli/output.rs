@@ -26,9 +26,10 @@ impl Output {
         Ok(writeln!(self.out, "{text}")?)
     }
 
-    /// A line with a label, its value in a column of its own.
+    /// A line with a label, its value in a column of its own behind tabs, as scripts know it of SPIRE.
     pub(super) fn field(&mut self, label: &str, value: &str) -> anyhow::Result<()> {
-        self.line(&format!("{:<24}{value}", format!("{label}:")))
+        let tabs = 3_usize.saturating_sub((label.len() + 1) / 8).max(1);
+        self.line(&format!("{label}:{}{value}", "\t".repeat(tabs)))
     }
 
     /// A result for programs, on one line.

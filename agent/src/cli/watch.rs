@@ -1,6 +1,6 @@
 //! `api watch`: every state of this process's X.509-SVIDs, until interrupted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use steeple::backoff::{Backoff, random_fraction};
@@ -33,8 +33,9 @@ impl Watch {
         let client = self.connection.connect().await?;
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut told = None;
+        let mut last = Instant::now();
         loop {
-            let status = self.follow(&client, output, &mut backoff).await?;
+            let status = self.follow(&client, output, (&mut backoff, &mut last)).await?;
             if is_final(status.code()) {
                 return Err(explain(&status));
             }
@@ -52,7 +53,7 @@ impl Watch {
         &self,
         client: &Client,
         output: &mut Output,
-        backoff: &mut Backoff,
+        (backoff, last): (&mut Backoff, &mut Instant),
     ) -> anyhow::Result<Status> {
         let mut api = client.workload_api();
         let opened = api.fetch_x509svid(request(X509svidRequest {}));
@@ -63,7 +64,10 @@ impl Watch {
         };
         loop {
             match stream.message().await {
-                Ok(Some(message)) => self.show(message, output)?,
+                Ok(Some(message)) => {
+                    let elapsed = std::mem::replace(last, Instant::now()).elapsed();
+                    self.show(message, elapsed, output)?;
+                }
                 Ok(None) => return Ok(Status::unavailable("the agent closed the stream")),
                 Err(status) => return Ok(status),
             }
@@ -71,14 +75,20 @@ impl Watch {
         }
     }
 
-    fn show(&self, message: X509svidResponse, output: &mut Output) -> anyhow::Result<()> {
+    /// Shows a message that came after this time.
+    fn show(
+        &self,
+        message: X509svidResponse,
+        elapsed: Duration,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
         let now = SystemClock.now();
         let checked = Checked::of(message, now)?;
         if self.format.output.is_json() {
             return output.json(&checked.json());
         }
-        output.line(&format!("--- {}", humantime::format_rfc3339_seconds(now)))?;
-        checked.print(output)
+        checked.print(elapsed, output)?;
+        output.line("")
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize as _;
 use serde_json::{Value, json};
 use steeple::convert::bundle_from_proto;
 use steeple::jwk;
+use steeple::shown;
 use steeple_proto::spire::api::server::bundle::v1 as pb;
 use steeple_proto::spire::api::types;
 
@@ -101,7 +102,7 @@ impl Count {
 impl Encoding {
     /// The bundle in this form.
     fn write(self, bundle: &types::Bundle) -> anyhow::Result<String> {
-        let name = || format!("the bundle of {}", pretty::plain(&bundle.trust_domain));
+        let name = || format!("the bundle of {}", shown::plain(&bundle.trust_domain));
         let bundle = bundle_from_proto(bundle).with_context(name)?;
         let certificates =
             || bundle.x509_authorities.iter().map(|authority| &authority.certificate);

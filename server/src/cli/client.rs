@@ -24,7 +24,7 @@ use tonic::{Code, Response, Status};
 use tower_service::Service;
 
 use super::output::{PATIENCE, Terminal};
-use super::pretty::plain;
+use steeple::shown::plain;
 
 /// The longest answer that is read: a page of very large entries.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;

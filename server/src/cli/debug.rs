@@ -2,10 +2,11 @@
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use steeple::shown::{self, Certificate};
 use steeple_proto::spire::api::server::debug::v1 as pb;
 
 use super::output::Output;
-use super::{Connection, Format, json, pretty};
+use super::{Connection, Format};
 
 /// What can be looked into.
 #[derive(Debug, Subcommand)]
@@ -42,16 +43,19 @@ impl Getinfo {
     }
 }
 
+fn chain(info: &pb::GetInfoResponse) -> Vec<Certificate<'_>> {
+    let certificates = info.svid_chain.iter();
+    let shown = certificates.map(|certificate| Certificate {
+        id: certificate.id.as_ref(),
+        subject: &certificate.subject,
+        expires_at: certificate.expires_at,
+    });
+    shown.collect()
+}
+
 fn info_json(info: &pb::GetInfoResponse) -> Value {
-    let certificate = |certificate: &pb::get_info_response::Cert| {
-        json::object([
-            ("id", json::optional(certificate.id.as_ref(), json::spiffe_id)),
-            ("expires_at", json::integer(certificate.expires_at)),
-            ("subject", json!(certificate.subject)),
-        ])
-    };
     json!({
-        "svid_chain": json::array(&info.svid_chain, certificate),
+        "svid_chain": shown::svid_chain_json(&chain(info)),
         "uptime": info.uptime,
         "agents_count": info.agents_count,
         "entries_count": info.entries_count,
@@ -60,24 +64,18 @@ fn info_json(info: &pb::GetInfoResponse) -> Value {
 }
 
 fn info_text(info: &pb::GetInfoResponse) -> String {
-    let uptime = std::time::Duration::from_secs(u64::try_from(info.uptime).unwrap_or_default());
-    let mut text = format!(
-        "Uptime            : {}\nAgents            : {}\nEntries           : {}\n\
-         Federated bundles : {}\n",
-        humantime::format_duration(uptime),
+    format!(
+        "Server Debug Info:\n  \
+         Uptime:                  {}\n  \
+         Registered Agents:       {}\n  \
+         Registration Entries:    {}\n  \
+         Federated Bundles:       {}\n{}",
+        shown::uptime(info.uptime),
         info.agents_count,
         info.entries_count,
         info.federated_bundles_count,
-    );
-    for certificate in &info.svid_chain {
-        let id = pretty::plain(&pretty::spiffe_id(certificate.id.as_ref()));
-        let end = pretty::time(certificate.expires_at);
-        let subject = pretty::plain(&certificate.subject);
-        text.push_str(&format!(
-            "\nSPIFFE ID         : {id}\nExpiration time   : {end}\nSubject           : {subject}\n"
-        ));
-    }
-    text
+        shown::svid_chain(&chain(info)),
+    )
 }
 
 #[cfg(test)]
@@ -103,13 +101,15 @@ mod tests {
     fn what_a_server_says_of_itself_is_for_people_and_for_programs() {
         assert_eq!(
             info_text(&info()),
-            "Uptime            : 1h 1m 1s\n\
-             Agents            : 2\n\
-             Entries           : 7\n\
-             Federated bundles : 0\n\n\
-             SPIFFE ID         : spiffe://td/spire/server\n\
-             Expiration time   : 2033-05-18 03:33:20 +0000 UTC\n\
-             Subject           : C=US,O=SPIRE\n"
+            "Server Debug Info:\n  \
+             Uptime:                  1h1m1s\n  \
+             Registered Agents:       2\n  \
+             Registration Entries:    7\n  \
+             Federated Bundles:       0\n  \
+             SVID Chain:\n    \
+             [0] SPIFFE ID:  spiffe://td/spire/server\n        \
+             Subject:    C=US,O=SPIRE\n        \
+             Expires At: 2033-05-18T03:33:20Z\n"
         );
         let expected = json!({
             "svid_chain": [{

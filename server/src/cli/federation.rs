@@ -4,6 +4,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use steeple::id::TrustDomain;
+use steeple::shown;
 use steeple_proto::spire::api::server::trustdomain::v1 as pb;
 use steeple_proto::spire::api::types;
 use steeple_proto::spire::api::types::federation_relationship::BundleEndpointProfile;
@@ -152,7 +153,7 @@ impl Delete {
             deleted += usize::from(is_ok);
             if !self.format.output.is_json() {
                 let failure = pretty::failure(&result.status.clone().unwrap_or_default());
-                let name = pretty::plain(&result.trust_domain);
+                let name = shown::plain(&result.trust_domain);
                 match (is_ok, self.id.len()) {
                     (true, 1) => output.line("federation relationship deleted.")?,
                     (true, _) => {
@@ -227,7 +228,7 @@ fn relationship_json(relationship: &types::FederationRelationship) -> Value {
 }
 
 fn relationship_text(relationship: &types::FederationRelationship) -> String {
-    let line = |label: &str, value: &str| format!("{label:<26}: {}\n", pretty::plain(value));
+    let line = |label: &str, value: &str| format!("{label:<26}: {}\n", shown::plain(value));
     let mut text = line("Trust domain", &relationship.trust_domain);
     text += &line("Bundle endpoint URL", &relationship.bundle_endpoint_url);
     match &relationship.bundle_endpoint_profile {

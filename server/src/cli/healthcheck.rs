@@ -37,7 +37,7 @@ impl Healthcheck {
             output.json(&json!({ "healthy": matches!(healthy, Ok(true)) }))?;
         }
         if !healthy.context("server is unhealthy: unable to determine health")? {
-            bail!("server is unhealthy; its log says why");
+            bail!("server is unhealthy: server returned status \"NOT_SERVING\"; its log says why");
         }
         if !is_json {
             output.line("Server is healthy.")?;

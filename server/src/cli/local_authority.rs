@@ -2,11 +2,12 @@
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use steeple::shown;
 use steeple_proto::spire::api::server::localauthority::v1 as pb;
 
 use self::call::{Kind, Named};
 use super::output::Output;
-use super::{Connection, Format, json as wire, pretty};
+use super::{Connection, Format, json as wire};
 
 mod call;
 mod status;
@@ -97,14 +98,12 @@ impl Plain {
             ]));
         }
         let blocks = [("Active", "active", active), ("Prepared", "prepared", prepared)];
-        for (title, word, state) in blocks.into_iter().chain([("Old", "old", old)]) {
-            output.line(&format!("{title} {kind} authority:"))?;
-            match state {
-                Some(state) => output.line(&block(&state))?,
-                None => output.line(&format!("  No {word} {kind} authority found\n"))?,
-            }
-        }
-        Ok(())
+        let blocks = blocks.into_iter().chain([("Old", "old", old)]);
+        let blocks = blocks.map(|(title, word, state)| match state {
+            Some(state) => format!("{title} {kind} authority:\n{}", block(kind, &state)),
+            None => format!("{title} {kind} authority:\n  No {word} {kind} authority found\n"),
+        });
+        output.raw(blocks.collect::<Vec<_>>().join("\n").as_bytes())
     }
 
     async fn prepare(self, kind: Kind, output: &mut Output) -> anyhow::Result<()> {
@@ -161,18 +160,21 @@ fn print(
         return output.json(&wire::object([(member, wire::optional(state, state_json))]));
     }
     output.line(&format!("{title} {kind} authority:"))?;
-    state.map_or(Ok(()), |state| output.line(&block(state)))
+    state.map_or(Ok(()), |state| output.raw(block(kind, state).as_bytes()))
 }
 
-/// An authority as a block that ends in an empty line.
-fn block(state: &pb::AuthorityState) -> String {
-    let mut text = format!("  Authority ID: {}\n", pretty::plain(&state.authority_id));
+/// An authority as a block. A JWT authority has nothing above it.
+fn block(kind: Kind, state: &pb::AuthorityState) -> String {
+    let mut text = format!("  Authority ID: {}\n", shown::plain(&state.authority_id));
     if state.expires_at != 0 {
-        text += &format!("  Expires at: {}\n", pretty::time(state.expires_at));
+        text += &format!("  Expires at: {}\n", shown::time(state.expires_at));
     }
-    if !state.upstream_authority_subject_key_id.is_empty() {
-        let id = pretty::plain(&state.upstream_authority_subject_key_id);
-        text += &format!("  Upstream authority Subject Key ID: {id}\n");
+    match (kind, &*state.upstream_authority_subject_key_id) {
+        (Kind::Jwt, "") => {}
+        (Kind::X509, "") => text += "  Upstream authority ID: No upstream authority\n",
+        (Kind::X509 | Kind::Jwt, id) => {
+            text += &format!("  Upstream authority Subject Key ID: {}\n", shown::plain(id));
+        }
     }
     text
 }
@@ -197,12 +199,16 @@ mod tests {
             upstream_authority_subject_key_id: "cd34".into(),
         };
         assert_eq!(
-            block(&full),
+            block(Kind::X509, &full),
             "  Authority ID: ab12\n  Expires at: 2033-05-18 03:33:20 +0000 UTC\n  \
              Upstream authority Subject Key ID: cd34\n"
         );
         let own = pb::AuthorityState { authority_id: "ab12".into(), ..Default::default() };
-        assert_eq!(block(&own), "  Authority ID: ab12\n");
+        assert_eq!(block(Kind::Jwt, &own), "  Authority ID: ab12\n");
+        assert_eq!(
+            block(Kind::X509, &own),
+            "  Authority ID: ab12\n  Upstream authority ID: No upstream authority\n"
+        );
         assert_eq!(
             state_json(&full).to_string(),
             r#"{"authority_id":"ab12","expires_at":"2000000000","upstream_authority_subject_key_id":"cd34"}"#

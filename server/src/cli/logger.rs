@@ -1,11 +1,10 @@
 //! `logger`: how much a running server logs.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
-use steeple::convert::{log_level_name, log_level_to_proto};
+use steeple::convert::log_level_to_proto;
+use steeple::shown;
 use steeple::telemetry::Level;
 use steeple_proto::spire::api::server::logger::v1 as pb;
-use steeple_proto::spire::api::types;
 
 use super::output::Output;
 use super::{Connection, Format};
@@ -59,37 +58,8 @@ impl Logger {
             }
         };
         if plain.format.output.is_json() {
-            return output.json(&logger_json(&logger));
+            return output.json(&shown::logger_json(&logger));
         }
-        output.raw(logger_text(&logger).as_bytes())
-    }
-}
-
-fn logger_json(logger: &types::Logger) -> Value {
-    json!({
-        "current_level": logger.current_level().as_str_name(),
-        "launch_level": logger.launch_level().as_str_name(),
-    })
-}
-
-fn logger_text(logger: &types::Logger) -> String {
-    let current = log_level_name(logger.current_level());
-    let launch = log_level_name(logger.launch_level());
-    format!("Logger Level : {current}\nLaunch Level : {launch}\n\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn levels_are_printed_as_spire_prints_them() {
-        let logger = types::Logger {
-            current_level: types::LogLevel::Warn.into(),
-            launch_level: types::LogLevel::Debug.into(),
-        };
-        assert_eq!(logger_text(&logger), "Logger Level : warning\nLaunch Level : debug\n\n");
-        let expected = json!({ "current_level": "WARN", "launch_level": "DEBUG" });
-        assert_eq!(logger_json(&logger), expected);
+        output.raw(shown::logger(&logger).as_bytes())
     }
 }

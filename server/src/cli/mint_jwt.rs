@@ -8,11 +8,12 @@ use steeple::atomic_file::{self, Access};
 use steeple::clock::{Clock as _, SystemClock, unix_seconds};
 use steeple::convert::id_to_proto;
 use steeple::id::SpiffeId;
+use steeple::shown;
 use steeple_proto::spire::api::server::svid::v1::MintJwtsvidRequest;
 
 use super::args::Seconds;
 use super::output::Output;
-use super::{Connection, Format, json, pretty};
+use super::{Connection, Format, json};
 
 /// By how many seconds a lifetime may differ from what was asked for without a word.
 const SLACK: i64 = 60;
@@ -65,7 +66,7 @@ impl Mint {
         let answer = answer.with_context(|| format!("no token for {}", self.spiffe_id))?;
         let svid = answer.svid.context("the server answered without a token")?;
         if svid.expires_at + SLACK < unix_seconds(SystemClock.now()) + i64::from(self.ttl.0) {
-            let end = pretty::time(svid.expires_at);
+            let end = shown::time(svid.expires_at);
             output.note(&format!(
                 "JWT-SVID lifetime was capped shorter than specified ttl; expires {end}"
             ))?;
@@ -79,7 +80,7 @@ impl Mint {
                 output.json(&json::object([("svid", json::jwt_svid(&svid))]))
             }
             Some(path) => output.line(&format!("JWT-SVID written to {}", path.display())),
-            None => output.line(&pretty::plain(&svid.token)),
+            None => output.line(&shown::plain(&svid.token)),
         }
     }
 }

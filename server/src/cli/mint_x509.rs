@@ -12,6 +12,7 @@ use steeple::clock::{Clock as _, SystemClock, unix_seconds};
 use steeple::id::SpiffeId;
 use steeple::jwk;
 use steeple::keys::{KeyAlgorithm, Pkcs8, PrivateKey, Signer as _};
+use steeple::shown;
 use steeple::x509::csr::{self, Wish};
 use steeple::x509::{Certificate, Chain, Name, X509Svid, pem};
 use steeple_proto::spire::api::server::bundle::v1::GetBundleRequest;
@@ -21,7 +22,7 @@ use steeple_proto::spire::api::types;
 use super::args::Seconds;
 use super::client::Client;
 use super::output::Output;
-use super::{Connection, Format, json, pretty};
+use super::{Connection, Format, json};
 
 /// By how much a lifetime may differ from what was asked for without a word.
 const SLACK: Duration = Duration::from_secs(60);
@@ -128,7 +129,7 @@ impl Mint {
     fn tell_if_capped(&self, svid: &X509Svid, output: &mut Output) -> anyhow::Result<()> {
         let asked = Duration::from_secs(u64::try_from(self.ttl.0).unwrap_or_default());
         if svid.not_after() + SLACK < SystemClock.now() + asked {
-            let end = pretty::time(unix_seconds(svid.not_after()));
+            let end = shown::time(unix_seconds(svid.not_after()));
             output.note(&format!(
                 "X509-SVID lifetime was capped shorter than specified ttl; expires {end}"
             ))?;

@@ -1,5 +1,6 @@
 //! Entries and agents for people, with the labels that scripts look for in SPIRE's output.
 
+use steeple::shown;
 use steeple_proto::spire::api::types;
 use tonic::Code;
 
@@ -14,14 +15,14 @@ pub(super) fn entry(entry: &types::Entry) -> String {
     let mut block = Block::new(ENTRY);
     let id = if entry.id.is_empty() { "(none)" } else { &entry.id };
     block.field("Entry ID", id);
-    block.field("SPIFFE ID", &spiffe_id(entry.spiffe_id.as_ref()));
-    block.field("Parent ID", &spiffe_id(entry.parent_id.as_ref()));
+    block.field("SPIFFE ID", &shown::spiffe_id(entry.spiffe_id.as_ref()));
+    block.field("Parent ID", &shown::spiffe_id(entry.parent_id.as_ref()));
     block.field("Revision", &entry.revision_number.to_string());
     block.flag("Downstream", entry.downstream);
     block.field("X509-SVID TTL", &ttl(entry.x509_svid_ttl));
     block.field("JWT-SVID TTL", &ttl(entry.jwt_svid_ttl));
     if entry.expires_at != 0 {
-        block.field("Expiration time", &time(entry.expires_at));
+        block.field("Expiration time", &shown::time(entry.expires_at));
     }
     for selector in &entry.selectors {
         block.field("Selector", &selector_text(selector));
@@ -46,9 +47,9 @@ pub(super) fn entry(entry: &types::Entry) -> String {
 /// An agent as a block that ends in an empty line.
 pub(super) fn agent(agent: &types::Agent, selectors: &[types::Selector]) -> String {
     let mut block = Block::new(AGENT);
-    block.field("SPIFFE ID", &spiffe_id(agent.id.as_ref()));
+    block.field("SPIFFE ID", &shown::spiffe_id(agent.id.as_ref()));
     block.field("Attestation type", &agent.attestation_type);
-    block.field("Expiration time", &time(agent.x509svid_expires_at));
+    block.field("Expiration time", &shown::time(agent.x509svid_expires_at));
     if agent.banned {
         block.field("Banned", "true");
     } else {
@@ -64,28 +65,9 @@ pub(super) fn agent(agent: &types::Agent, selectors: &[types::Selector]) -> Stri
     block.end()
 }
 
-/// A SPIFFE ID in one piece.
-pub(super) fn spiffe_id(id: Option<&types::Spiffeid>) -> String {
-    match id {
-        Some(id) => format!("spiffe://{}{}", id.trust_domain, id.path),
-        None => "(none)".to_owned(),
-    }
-}
-
 /// A selector in one piece.
 pub(super) fn selector_text(selector: &types::Selector) -> String {
     format!("{}:{}", selector.r#type, selector.value)
-}
-
-/// Seconds since 1970 as a date, written as SPIRE does.
-pub(super) fn time(seconds: i64) -> String {
-    let Ok(time) = time::OffsetDateTime::from_unix_timestamp(seconds) else {
-        return format!("{seconds} seconds after 1970");
-    };
-    let (year, month, day) = time.to_calendar_date();
-    let (hour, minute, second) = time.to_hms();
-    let month = u8::from(month);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} +0000 UTC")
 }
 
 /// What went wrong with one item, written as SPIRE does.
@@ -97,23 +79,6 @@ pub(super) fn failure(status: &types::Status) -> String {
 /// `1 entry`, `2 entries`.
 pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
-}
-
-/// The text without what would move the cursor of a terminal, or the reader's eye.
-pub(super) fn plain(text: &str) -> String {
-    let is_odd = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_odd(c) {
-            plain.extend(c.escape_default());
-        } else {
-            plain.push(c);
-        }
-    }
-    plain
 }
 
 struct Block {
@@ -128,7 +93,7 @@ impl Block {
 
     fn field(&mut self, label: &str, value: &str) {
         let width = self.width;
-        self.text.push_str(&format!("{label:<width$}: {}\n", plain(value)));
+        self.text.push_str(&format!("{label:<width$}: {}\n", shown::plain(value)));
     }
 
     /// A line if it is so, and none if it is not: what is rare should stand out.

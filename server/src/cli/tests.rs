@@ -111,7 +111,9 @@ async fn a_server_says_whether_it_is_healthy() {
 
     let sick = Scripted { is_sick: true, ..Scripted::default() };
     let seen = run_on(&sick, Terminal::default(), "healthcheck").await;
-    let error = Some("server is unhealthy; its log says why".into());
+    let error = Some(
+        "server is unhealthy: server returned status \"NOT_SERVING\"; its log says why".to_owned(),
+    );
     assert_eq!(seen, Seen { out: String::new(), err: String::new(), error: error.clone() });
 
     let seen = run_on(&sick, Terminal::default(), "healthcheck --output json").await;

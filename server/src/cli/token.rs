@@ -4,11 +4,12 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use steeple::convert::id_to_proto;
 use steeple::id::SpiffeId;
+use steeple::shown;
 use steeple_proto::spire::api::server::agent::v1 as pb;
 
 use super::args::Seconds;
 use super::output::Output;
-use super::{Connection, Format, json, pretty};
+use super::{Connection, Format, json};
 
 /// What can be done with tokens.
 #[derive(Debug, Subcommand)]
@@ -56,7 +57,7 @@ impl Generate {
         if self.format.output.is_json() {
             return output.json(&json::join_token(&token));
         }
-        output.line(&format!("Token: {}", pretty::plain(&token.value)))?;
+        output.line(&format!("Token: {}", shown::plain(&token.value)))?;
         if self.spiffe_id.is_none() {
             output.note(
                 "Warning: Missing SPIFFE ID. Entries for this agent need its own ID as their \

@@ -2,10 +2,11 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use steeple::shown;
 use steeple_proto::spire::api::server::localauthority::v1 as pb;
 
 use super::output::Output;
-use super::{Connection, Format, json as wire, pretty};
+use super::{Connection, Format, json as wire};
 
 /// What can be done with them.
 #[derive(Debug, Subcommand)]
@@ -54,6 +55,6 @@ impl UpstreamAuthority {
             return output.json(&wire::object([member]));
         }
         output.line(&format!("{title} X.509 upstream authority:"))?;
-        output.line(&format!("  Subject Key ID: {}", pretty::plain(&changed)))
+        output.line(&format!("  Subject Key ID: {}", shown::plain(&changed)))
     }
 }

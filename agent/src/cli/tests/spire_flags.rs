@@ -1,12 +1,51 @@
 //! The command line in our spelling and in that of SPIRE's tools.
 
+use steeple::spelling::commands;
+
 use super::*;
 
 fn read(words: &str) -> Result<Cli, clap::Error> {
-    let words = ["steeple-agent"].into_iter().chain(words.split_whitespace());
+    read_as(Name::Steeple, words.split_whitespace())
+}
+
+/// What the program says to these words under a name.
+fn read_as<'a>(name: Name, words: impl Iterator<Item = &'a str>) -> Result<Cli, clap::Error> {
+    let words = std::iter::once(name.as_str()).chain(words);
     let arguments = spelling::with_two_dashes(words.map(Into::into));
-    let matches = Name::Steeple.command(Cli::command()).try_get_matches_from(arguments)?;
+    let matches = name.command(Cli::command()).try_get_matches_from(arguments)?;
     Cli::from_arg_matches(&matches)
+}
+
+/// The commands of this program, as SPIRE's users know them.
+fn commands() -> Vec<commands::Command> {
+    let all = commands::read(include_str!("../../../../tests/commands.txt")).into_iter();
+    all.filter(|command| command.name.starts_with("spire-agent ")).collect()
+}
+
+#[test]
+fn every_flag_of_spires_is_taken_with_one_dash_or_two() {
+    for words in commands().iter().flat_map(commands::Command::lines) {
+        for name in [Name::Steeple, Name::Spire] {
+            if let Err(error) = read_as(name, words.iter().skip(1).map(String::as_str)) {
+                panic!("{}: {words:?}: {error}", name.as_str());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flag_of_spires_that_is_not_taken_is_refused_with_a_reason() {
+    let mut refused = 0;
+    for command in commands() {
+        for (flag, reason) in &command.refused {
+            let line = command.line_with(flag);
+            let read = read_as(Name::Spire, line.iter().skip(1).map(String::as_str));
+            let error = read.unwrap_err().to_string();
+            assert!(error.contains(reason), "{} {flag}: {error}", command.name);
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
 }
 
 /// Both say the same.

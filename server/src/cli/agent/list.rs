@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 use steeple::clock::{Clock as _, SystemClock, unix_seconds};
+use steeple::shown;
 use steeple_proto::spire::api::server::agent::v1 as pb;
 use steeple_proto::spire::api::types;
 
@@ -97,7 +98,7 @@ pub(super) async fn all(
         }
         progress.show(agents.len(), None, "agents");
     }
-    agents.sort_by_cached_key(|agent| pretty::spiffe_id(agent.id.as_ref()));
+    agents.sort_by_cached_key(|agent| shown::spiffe_id(agent.id.as_ref()));
     Ok(agents)
 }
 
@@ -108,11 +109,11 @@ fn row(agent: &types::Agent, now: i64) -> [String; 5] {
         types::Agent { .. } => "active",
     };
     [
-        pretty::plain(&pretty::spiffe_id(agent.id.as_ref())),
-        pretty::plain(&agent.attestation_type),
+        shown::plain(&shown::spiffe_id(agent.id.as_ref())),
+        shown::plain(&agent.attestation_type),
         state.to_owned(),
-        pretty::time(agent.x509svid_expires_at).replace(" +0000 UTC", "Z"),
-        pretty::plain(&agent.agent_version),
+        shown::time(agent.x509svid_expires_at).replace(" +0000 UTC", "Z"),
+        shown::plain(&agent.agent_version),
     ]
 }
 

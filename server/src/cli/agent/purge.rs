@@ -11,6 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use steeple::clock::{Clock as _, SystemClock, unix_seconds};
 use steeple::config::HumanDuration;
+use steeple::shown;
 use steeple_proto::spire::api::server::agent::v1 as pb;
 use steeple_proto::spire::api::types;
 use tonic::Code;
@@ -122,7 +123,7 @@ async fn expired(client: &Client, before: i64) -> anyhow::Result<BTreeMap<String
         ..pb::list_agents_request::Filter::default()
     };
     let agents = list::all(client, Some(filter)).await?;
-    let named = |agent: types::Agent| (pretty::spiffe_id(agent.id.as_ref()), agent);
+    let named = |agent: types::Agent| (shown::spiffe_id(agent.id.as_ref()), agent);
     Ok(agents.into_iter().filter(|agent| may_go(agent, before)).map(named).collect())
 }
 

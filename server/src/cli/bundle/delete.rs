@@ -4,6 +4,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use steeple::id::TrustDomain;
+use steeple::shown;
 use steeple_proto::spire::api::server::bundle::v1 as pb;
 use steeple_proto::spire::api::server::bundle::v1::batch_delete_federated_bundle_request as wire;
 
@@ -63,7 +64,7 @@ impl Delete {
             }
             for result in results.iter().filter(|result| !is_ok(result)) {
                 let failure = pretty::failure(&result.status.clone().unwrap_or_default());
-                let name = pretty::plain(&result.trust_domain);
+                let name = shown::plain(&result.trust_domain);
                 output.note(&format!("Failed to delete the bundle of {name} {failure}"))?;
             }
         }

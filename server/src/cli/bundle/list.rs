@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 use steeple::id::TrustDomain;
+use steeple::shown;
 use steeple_proto::spire::api::server::bundle::v1 as pb;
 use steeple_proto::spire::api::types;
 
@@ -12,7 +13,7 @@ use crate::cli::args::trust_domain;
 use crate::cli::batch;
 use crate::cli::client::Client;
 use crate::cli::output::Output;
-use crate::cli::{Connection, Format, json, pretty};
+use crate::cli::{Connection, Format, json};
 
 /// What stands above and below the name of a trust domain.
 const RULE: &str = "****************************************";
@@ -52,7 +53,7 @@ impl List {
         }
         for (index, bundle) in bundles.iter().enumerate() {
             let gap = if index == 0 { "" } else { "\n" };
-            let name = pretty::plain(&bundle.trust_domain);
+            let name = shown::plain(&bundle.trust_domain);
             output.line(&format!("{gap}{RULE}\n* {name}\n{RULE}"))?;
             output.raw(self.encoding.write(bundle)?.as_bytes())?;
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use steeple::config::ConfigError;
+use steeple::shown;
 
 use self::hcl::Item;
 use self::translation::{Base, Remark, Translation, inside};
@@ -66,7 +67,7 @@ impl Import {
         for remark in &imported.remarks {
             let Remark { line, key, is_left_out, text } = remark;
             let what = if *is_left_out { "left out" } else { "note" };
-            output.note(&pretty::plain(&format!("{name}:{line}: {key}: {what}: {text}")))?;
+            output.note(&shown::plain(&format!("{name}:{line}: {key}: {what}: {text}")))?;
         }
         if let Some(problem) = imported.problem {
             return Err(problem).context("what was made of it is not valid yet");

@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 use steeple::entry::EntryId;
+use steeple::shown;
 use steeple_proto::spire::api::server::entry::v1 as pb;
 
 use super::{file, report};
@@ -68,7 +69,7 @@ fn print(
     result: &pb::batch_delete_entry_response::Result,
     output: &mut Output,
 ) -> anyhow::Result<()> {
-    let id = pretty::plain(&result.id);
+    let id = shown::plain(&result.id);
     if batch::is_ok(result.status.as_ref()) {
         return output.line(&format!("Deleted entry with ID: {id}"));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use steeple::shown;
 use steeple_proto::spire::api::types;
 
 use crate::cli::pretty;
@@ -101,8 +102,8 @@ impl Field {
         let attributes = entry.additional_attributes.unwrap_or_default();
         let set = |texts: BTreeSet<String>| texts.into_iter().collect::<Vec<_>>().join(", ");
         match self {
-            Self::SpiffeId => pretty::spiffe_id(entry.spiffe_id.as_ref()),
-            Self::ParentId => pretty::spiffe_id(entry.parent_id.as_ref()),
+            Self::SpiffeId => shown::spiffe_id(entry.spiffe_id.as_ref()),
+            Self::ParentId => shown::spiffe_id(entry.parent_id.as_ref()),
             Self::Selectors => set(entry.selectors.iter().map(pretty::selector_text).collect()),
             Self::X509SvidTtl => entry.x509_svid_ttl.to_string(),
             Self::JwtSvidTtl => entry.jwt_svid_ttl.to_string(),
@@ -127,7 +128,7 @@ impl fmt::Display for Difference {
 
 /// The text of a field, which may be empty, for people.
 pub(super) fn shown(text: &str) -> String {
-    if text.is_empty() { "(none)".to_owned() } else { pretty::plain(text) }
+    if text.is_empty() { "(none)".to_owned() } else { shown::plain(text) }
 }
 
 /// In what an entry that is there differs from one that is wanted.

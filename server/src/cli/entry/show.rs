@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 use steeple::entry::EntryId;
+use steeple::shown;
 use steeple_proto::spire::api::server::entry::v1 as pb;
 use steeple_proto::spire::api::types;
 
@@ -106,17 +107,17 @@ async fn list(client: &Client, filter: &Filter) -> anyhow::Result<Vec<types::Ent
 }
 
 fn sort_key(entry: &types::Entry) -> (String, String, String) {
-    let id = |id: &Option<types::Spiffeid>| pretty::spiffe_id(id.as_ref());
+    let id = |id: &Option<types::Spiffeid>| shown::spiffe_id(id.as_ref());
     (id(&entry.spiffe_id), id(&entry.parent_id), entry.id.clone())
 }
 
 fn row(entry: &types::Entry) -> [String; 4] {
     let selectors = entry.selectors.iter().map(pretty::selector_text);
-    let selectors = selectors.map(|selector| pretty::plain(&selector)).collect::<Vec<_>>();
+    let selectors = selectors.map(|selector| shown::plain(&selector)).collect::<Vec<_>>();
     [
-        pretty::plain(&entry.id),
-        pretty::plain(&pretty::spiffe_id(entry.spiffe_id.as_ref())),
-        pretty::plain(&pretty::spiffe_id(entry.parent_id.as_ref())),
+        shown::plain(&entry.id),
+        shown::plain(&shown::spiffe_id(entry.spiffe_id.as_ref())),
+        shown::plain(&shown::spiffe_id(entry.parent_id.as_ref())),
         selectors.join("\n"),
     ]
 }

@@ -181,5 +181,10 @@ fn print(sent: &types::Entry, result: &Outcome, output: &mut Output) -> anyhow::
         return output.raw(pretty::entry(entry).as_bytes());
     }
     let failure = pretty::failure(&result.status.clone().unwrap_or_default());
-    output.note(&format!("Failed to update the entry with ID {} {failure}", sent.id))
+    // Of an entry of which not all was said, what it is called is all that is known of it here.
+    let block = pretty::entry(sent);
+    let known = if sent.spiffe_id.is_some() { usize::MAX } else { 1 };
+    let lines: Vec<_> = block.trim_end().lines().take(known).collect();
+    let lines = lines.join("\n");
+    output.note(&format!("Failed to update the following entry {failure}:\n{lines}"))
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
+use steeple::shown;
 use steeple_proto::steeple::authority::v1 as pb;
 
 use super::call::Kind;
 use crate::cli::client::Client;
 use crate::cli::output::Output;
-use crate::cli::{Connection, Format, json as wire, pretty};
+use crate::cli::{Connection, Format, json as wire};
 
 /// How often to look while waiting.
 const LOOK: Duration = Duration::from_secs(1);
@@ -103,25 +104,25 @@ fn cas(known: &pb::Use) -> Option<String> {
 }
 
 fn still_valid(count: u64, what: &str, end: i64) -> Option<String> {
-    (count > 0).then(|| format!("{count} {what} valid until {}", pretty::time(end)))
+    (count > 0).then(|| format!("{count} {what} valid until {}", shown::time(end)))
 }
 
 fn pretty(kind: Kind, found: &pb::GetUseResponse) -> String {
     let mut text = String::new();
     for known in &found.authorities {
         let taint = if known.tainted { ", tainted" } else { "" };
-        let status = pretty::plain(&known.status);
+        let status = shown::plain(&known.status);
         text += &format!("{kind} authority ({status}{taint}):\n");
-        text += &format!("  Authority ID: {}\n", pretty::plain(&known.authority_id));
+        text += &format!("  Authority ID: {}\n", shown::plain(&known.authority_id));
         if known.expires_at != 0 {
-            text += &format!("  Expires at: {}\n", pretty::time(known.expires_at));
+            text += &format!("  Expires at: {}\n", shown::time(known.expires_at));
         }
         text += &format!("  Signed and not expired: {}", known.signed);
         if known.last_expires_at != 0 {
-            text += &format!(", the last until {}", pretty::time(known.last_expires_at));
+            text += &format!(", the last until {}", shown::time(known.last_expires_at));
         }
         if known.signed_cas != 0 {
-            let (cas, end) = (known.signed_cas, pretty::time(known.last_ca_expires_at));
+            let (cas, end) = (known.signed_cas, shown::time(known.last_ca_expires_at));
             text += &format!("\n  CAs of servers below, not expired: {cas}, the last until {end}");
         }
         let (held, agents) = (known.held, known.held_by_agents);
@@ -135,10 +136,10 @@ fn pretty(kind: Kind, found: &pb::GetUseResponse) -> String {
     text += &format!("Agents reporting: {}\n", found.agents_reporting);
     text += &format!("Agents not reporting: {silent}\n");
     text += &format!("Agents with the current bundle: {}\n", found.agents_up_to_date);
-    text += &format!("Signatures counted since: {}\n", pretty::time(found.counting_since));
+    text += &format!("Signatures counted since: {}\n", shown::time(found.counting_since));
     if found.failing_since != 0 {
-        let (since, why) = (pretty::time(found.failing_since), &found.failing_because);
-        text += &format!("Rotation fails since {since}: {}\n", pretty::plain(why));
+        let (since, why) = (shown::time(found.failing_since), &found.failing_because);
+        text += &format!("Rotation fails since {since}: {}\n", shown::plain(why));
     }
     text
 }

@@ -158,7 +158,8 @@ async fn updates_of_different_fields_are_answered_in_the_order_of_the_file() {
     assert_eq!(ids, expected);
     assert_eq!(
         seen.err,
-        "Failed to update the entry with ID gone (code: NotFound, msg: \"entry not found\")\n"
+        "Failed to update the following entry (code: NotFound, msg: \"entry not found\"):\n\
+         Entry ID                : gone\n"
     );
     assert_eq!(seen.error.as_deref(), Some("failed to update 1 of 4 entries"));
     let masks = server.updates.lock().unwrap();

@@ -6,6 +6,7 @@ use aws_lc_rs::digest;
 use steeple::convert::id_to_proto;
 use steeple::entry::EntryId;
 use steeple::id::SpiffeId;
+use steeple::shown;
 use steeple_proto::spire::api::server::entry::v1 as pb;
 use steeple_proto::spire::api::types;
 use thiserror::Error;
@@ -109,7 +110,7 @@ pub(super) fn wanted(scope: &Scope, drafts: Vec<Draft>) -> Result<Vec<types::Ent
     for (index, draft) in drafts.into_iter().enumerate() {
         let entry = scope.complete(index, draft)?;
         if let Some(first) = keys.insert(key(&entry), index) {
-            let value = pretty::spiffe_id(entry.spiffe_id.as_ref());
+            let value = shown::spiffe_id(entry.spiffe_id.as_ref());
             let what = "SPIFFE ID, parent and selectors";
             return Err(WantedError::Twice { index, first, what, value });
         }
@@ -141,7 +142,7 @@ impl Scope {
                 entry.id.strip_prefix(owner).is_some_and(|rest| rest.starts_with('.'))
             }
             Self::Parent(parent) => {
-                pretty::spiffe_id(entry.parent_id.as_ref()) == parent.to_string()
+                shown::spiffe_id(entry.parent_id.as_ref()) == parent.to_string()
             }
         }
     }
@@ -260,8 +261,8 @@ impl Update {
 
 fn key(entry: &types::Entry) -> Key {
     (
-        pretty::spiffe_id(entry.spiffe_id.as_ref()),
-        pretty::spiffe_id(entry.parent_id.as_ref()),
+        shown::spiffe_id(entry.spiffe_id.as_ref()),
+        shown::spiffe_id(entry.parent_id.as_ref()),
         entry.selectors.iter().map(pretty::selector_text).collect(),
     )
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
+use steeple::shown;
 use steeple_proto::spire::api::server::entry::v1 as pb;
 use steeple_proto::spire::api::types;
 
@@ -165,7 +166,7 @@ impl Report {
             output.note(&format!("  {}", title(entry)))?;
         }
         for Conflict { wanted, other } in &self.conflicts {
-            let (wanted, id) = (title(wanted), pretty::plain(&other.id));
+            let (wanted, id) = (title(wanted), shown::plain(&other.id));
             output.note(&format!(
                 "In the way of {wanted}: the entry {id}, which is not of this set"
             ))?;
@@ -291,10 +292,10 @@ fn done<T>(items: &[Item<T>]) -> usize {
 
 /// Which entry it is.
 fn title(entry: &types::Entry) -> String {
-    let id = pretty::plain(&pretty::spiffe_id(entry.spiffe_id.as_ref()));
+    let id = shown::plain(&shown::spiffe_id(entry.spiffe_id.as_ref()));
     match &*entry.id {
         "" => id,
-        name => format!("{id} ({})", pretty::plain(name)),
+        name => format!("{id} ({})", shown::plain(name)),
     }
 }
 
