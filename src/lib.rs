@@ -20,6 +20,7 @@ pub mod jwk;
 pub mod jwt;
 pub mod keys;
 pub mod refused;
+pub mod rpc;
 pub mod selector;
 pub mod shown;
 pub mod spelling;

@@ -1,5 +1,6 @@
-//! Holds `conformance.txt` to the SPIFFE requirements: each has a test that cites it. (`spire` holds
-//! two tables more: what SPIRE's suites check, and what is known to be wrong with SPIRE.)
+//! Holds `conformance.txt` to the SPIFFE requirements: each has a test that cites it. (`spire`
+//! and `words` hold tables more: what SPIRE's suites check, what is known to be wrong with SPIRE, and
+//! what scripts look for in its output.)
 //!
 //! A requirement is a row of the compliance checklist (`X509-02`, `H031`, …), which restates the
 //! SPIFFE specifications, the RFCs that they build on, and what released clients rely on. The table
@@ -14,6 +15,8 @@ use std::path::Path;
 
 #[path = "conformance/spire.rs"]
 mod spire;
+#[path = "conformance/words.rs"]
+mod words;
 
 /// The requirements that have to have a line: of the standards all that are a MUST, of an RFC, or
 /// needed by a released client; of the hostile inputs all. By prefix, numbers and ranges.

@@ -35,6 +35,8 @@ mod identity;
 mod key_store;
 #[path = "e2e/log_file.rs"]
 mod log_file;
+#[path = "e2e/logs.rs"]
+mod logs;
 #[path = "e2e/nested.rs"]
 mod nested;
 #[path = "e2e/rotation.rs"]

@@ -196,7 +196,7 @@ impl Sync {
     fn failed(&mut self, error: &ServerError) -> Duration {
         let serves = self.channels.snapshot.borrow().is_some();
         let wait = self.pace.after_failure(error, serves, random_fraction());
-        warn!(error = error as &dyn Error, retry_in = ?wait, "sync failed");
+        warn!(error = error as &dyn Error, retry_interval = ?wait, "sync failed");
         let trouble = Some(error.to_string());
         self.channels.status.send_modify(|status| status.trouble = trouble);
         wait

@@ -63,7 +63,9 @@ fn agent_cli_says_whether_the_agent_is_healthy_and_its_configuration_valid() {
     });
     prints(&healthy, "Agent is healthy.");
     let nowhere = spire(&node, "healthcheck -socketPath /tmp/nowhere.sock");
-    assert!(!nowhere.status.success() && stderr(&nowhere).contains("/tmp/nowhere.sock"));
+    let said = stderr(&nowhere);
+    assert!(said.starts_with("Error: Agent is unhealthy: unable to determine health: "), "{said}");
+    assert!(!nowhere.status.success() && said.contains("/tmp/nowhere.sock"), "{said}");
 
     let config = node.dir.path("agent.toml");
     let good = spire(&node, &format!("validate -config {}", config.display()));
@@ -89,7 +91,7 @@ fn agent_cli_watches_from_before_there_is_an_entry_through_every_rotation() {
     eventually("the first SVID and four rotations", || {
         assert_eq!(watch.0.try_wait().unwrap(), None);
         let text = fs::read_to_string(&shown).unwrap();
-        (text.matches("SPIFFE ID:").count() > 4).then_some(())
+        (text.matches("Received 1 svid after ").count() > 4).then_some(())
     });
 }
 
@@ -141,10 +143,65 @@ fn agent_cli_writes_files_beside_json_and_goes_by_the_name_of_spires() {
     for file in ["svid.0.pem", "svid.0.key", "bundle.0.pem"] {
         assert!(files.join(file).exists(), "{file}");
     }
-    prints(&run(&["api", "fetch", "x509"]), "Received 1 svid after");
+    assert_eq!(run(&["healthcheck", "-nonsense"]).status.code(), Some(1));
     prints(&run(&["healthcheck", "-help"]), "Usage: spire-agent healthcheck");
     let nothing = run(&["healthcheck", "-instance", "a"]);
     assert!(stderr(&nothing).contains("SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE"), "{nothing:?}");
+    let mut by_instance = command(&name);
+    by_instance.args(["healthcheck", "-instance", "agent"]);
+    by_instance.env("SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE", node.dir.path("%i/api.sock"));
+    prints(&by_instance.output().unwrap(), "Agent is healthy.");
+}
+
+/// Scenario agent-cli
+#[test]
+fn agent_cli_prints_what_scripts_look_for() {
+    let node = with_admin_socket();
+    node.register_with("/web", &[&this_user()], &["--hint", "first"]);
+    let files = node.dir.path("files");
+    let written = eventually("an SVID", || {
+        let fetched = spire(&node, &format!("api fetch x509 -write {}", files.display()));
+        fetched.status.success().then(|| stdout(&fetched))
+    });
+    let lines: Vec<_> = written.lines().collect();
+    assert!(lines[0].starts_with("Received 1 svid after ") && lines[0].ends_with('s'), "{written}");
+    assert_eq!(lines[1..4], ["", "SPIFFE ID:\t\tspiffe://example.org/web", "Hint:\t\t\tfirst"]);
+    for (line, label) in lines[4..].iter().zip([
+        "SVID Valid After:\t",
+        "SVID Valid Until:\t",
+        "CA #1 Valid After:\t",
+        "CA #1 Valid Until:\t",
+    ]) {
+        assert!(line.starts_with(label) && line.ends_with(" +0000 UTC"), "{written}");
+    }
+    let file = |what: &str, name: &str| {
+        format!("Writing {what} #0 to file {}.", files.join(name).display())
+    };
+    let expected =
+        [file("SVID", "svid.0.pem"), file("key", "svid.0.key"), file("bundle", "bundle.0.pem")];
+    assert_eq!(lines[lines.len() - 3..], expected);
+
+    let fetched = stdout(&spire(&node, "api fetch jwt -audience a"));
+    let lines: Vec<_> = fetched.lines().collect();
+    assert_eq!(lines[0], "token(spiffe://example.org/web):");
+    assert_eq!(lines[2..4], ["hint(spiffe://example.org/web):", "\tfirst"]);
+    assert_eq!(lines[4], "bundle(spiffe://example.org):");
+    assert!(lines[5].starts_with("\t{\"keys\":"), "{fetched}");
+    let token = lines[1].trim();
+    let valid = spire(&node, &format!("api validate jwt -audience a -svid {token}"));
+    let head = "SVID is valid.\nSPIFFE ID : spiffe://example.org/web\nClaims    : {";
+    assert!(stdout(&valid).starts_with(head), "{valid:?}");
+    let invalid = spire(&node, &format!("api validate jwt -audience b -svid {token}"));
+    assert!(stderr(&invalid).starts_with("Error: SVID is not valid: "), "{invalid:?}");
+    assert_eq!(invalid.status.code(), Some(1));
+
+    let info = stdout(&spire(&node, "debug getinfo -socketPath {admin}"));
+    let head = "Agent Debug Info:\n  Uptime:                          ";
+    assert!(info.starts_with(head), "{info}");
+    let id = format!("  SVID Chain:\n    [0] SPIFFE ID:  {}\n", node.agent_id);
+    assert!(info.contains(&id), "{info}");
+    let set = stdout(&spire(&node, "logger set -level debug -socketPath {admin}"));
+    assert_eq!(set, "Logger Level : debug\nLaunch Level : info\n\n");
 }
 
 /// Scenario debug-endpoints

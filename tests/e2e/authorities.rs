@@ -89,6 +89,10 @@ async fn force_rotation_self_signed() {
     for line in at_agent {
         node.agent.wait_for(line);
     }
+    assert!(node.agent.wait_for(at_agent[0]).contains(&format!("subject_key_ids={old:?}")));
+    assert!(node.agent.wait_for(at_agent[2]).ends_with("count=1"));
+    let tainted = node.server.wait_for("X.509 authority tainted successfully");
+    assert!(tainted.contains(&format!("local_authority_id={old}")), "{tainted}");
     node.agent.wait_for("SVID renewed");
     let status = ["localauthority", "x509", "status", "--watch"];
     let moved = node.admin_json(&status);
@@ -170,6 +174,7 @@ async fn force_rotation_jwt_authority() {
     let revoke = ["localauthority", "jwt", "revoke", "-authorityID", &old];
     let warned = stderr(&node.try_admin(&revoke));
     assert!(warned.contains("this authority has signed 1 SVIDs valid until"), "{warned}");
+    node.server.wait_for("JWT authority revoked successfully");
     keys(1).await;
     assert_eq!(token_key(&node.socket()).await, new);
     assert_eq!(count(&node.agent.log(), dropped), 1);

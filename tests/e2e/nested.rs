@@ -245,7 +245,7 @@ async fn a_server_without_a_downstream_entry_is_told_what_it_needs() {
 }
 
 /// A CA in the files that the server of `dir` is told of.
-fn write_ca(dir: &Dir) -> String {
+pub(crate) fn write_ca(dir: &Dir) -> String {
     let key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new([]).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -257,7 +257,7 @@ fn write_ca(dir: &Dir) -> String {
     Certificate::parse(ca.der()).unwrap().subject_key_id_hex().unwrap()
 }
 
-const DISK: &str = "upstream_authority = { type = \"disk\", cert_file_path = \"../upstream.pem\", \
+pub(crate) const DISK: &str = "upstream_authority = { type = \"disk\", cert_file_path = \"../upstream.pem\", \
                     key_file_path = \"../upstream.key\" }\n";
 
 #[tokio::test]

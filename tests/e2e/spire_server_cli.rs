@@ -5,6 +5,8 @@
 mod federation;
 #[path = "spire_server_cli/shapes.rs"]
 mod shapes;
+#[path = "spire_server_cli/words.rs"]
+mod words;
 
 use std::fs;
 use std::io::Write as _;

@@ -13,12 +13,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::Service;
+use steeple::rpc;
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service as _;
-use tracing::error;
+use tracing::{Span, error, info_span};
 
 use super::Audience;
 use super::head::{self, Refusal, Terms};
@@ -53,6 +54,8 @@ pub(super) enum Reply {
         deadline: Option<Pin<Box<Sleep>>>,
         /// Held until the last of the answer is sent.
         permit: Option<Permit>,
+        /// What records of the log say of the call.
+        span: Span,
     },
 }
 
@@ -60,6 +63,7 @@ pub(super) enum Reply {
 #[derive(Debug)]
 pub(super) struct Answer {
     body: Body,
+    span: Span,
     _permit: Option<Permit>,
 }
 
@@ -79,6 +83,8 @@ impl<C: Clone + Send + Sync + 'static> Service<Request<Incoming>> for Gate<C> {
 
     fn call(&self, request: Request<Incoming>) -> Reply {
         let (mut head, body) = request.into_parts();
+        let (service, method) = rpc::names(head.uri.path());
+        let span = info_span!("call", %service, %method);
         let (terms, permit) = match self.admit(&head) {
             Ok(admitted) => admitted,
             Err(refusal) => return Reply::Refused(Some(refusal.into())),
@@ -87,7 +93,7 @@ impl<C: Clone + Send + Sync + 'static> Service<Request<Incoming>> for Gate<C> {
         let body = Body::new(RequestBody::new(body, terms.messages, Arc::clone(&self.permit)));
         let future = self.routes.clone().call(Request::from_parts(head, body));
         let deadline = terms.timeout.map(|timeout| Box::pin(sleep(timeout)));
-        Reply::Serving { future, deadline, permit: Some(permit) }
+        Reply::Serving { future, deadline, permit: Some(permit), span }
     }
 }
 
@@ -95,13 +101,14 @@ impl Future for Reply {
     type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (future, deadline, permit) = match self.get_mut() {
+        let (future, deadline, permit, span) = match self.get_mut() {
             Self::Refused(response) => {
                 let response = response.take().unwrap_or_else(|| Response::new(Answer::empty()));
                 return Poll::Ready(Ok(response));
             }
-            Self::Serving { future, deadline, permit } => (future, deadline, permit),
+            Self::Serving { future, deadline, permit, span } => (future, deadline, permit, span),
         };
+        let entered = span.enter();
         let response = match catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(cx))) {
             Ok(Poll::Ready(Ok(response))) => response,
             Ok(Poll::Pending) => {
@@ -114,14 +121,15 @@ impl Future for Reply {
             }
             Err(panic) => panicked(&*panic).into_http(),
         };
-        let _permit = permit.take();
-        Poll::Ready(Ok(response.map(|body| Answer { body, _permit })))
+        drop(entered);
+        let (span, _permit) = (span.clone(), permit.take());
+        Poll::Ready(Ok(response.map(|body| Answer { body, span, _permit })))
     }
 }
 
 impl Answer {
     const fn empty() -> Self {
-        Self { body: Body::empty(), _permit: None }
+        Self { body: Body::empty(), span: Span::none(), _permit: None }
     }
 }
 
@@ -134,6 +142,8 @@ impl hyper::body::Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
+        let span = this.span.clone();
+        let _entered = span.enter();
         match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(cx))) {
             Ok(polled) => polled,
             Err(panic) => {

@@ -149,6 +149,7 @@ impl Node {
                     info!(
                         spiffe_id = %identity.svid.spiffe_id(),
                         expires_at = clock::unix_seconds(identity.svid.not_after()),
+                        trust_domain_id = %identity.svid.spiffe_id().trust_domain().id(),
                         reattestable = identity.reattestable,
                         "Node attestation was successful"
                     );
@@ -208,7 +209,7 @@ impl Node {
                     Verdict::Refused | Verdict::Banned => None,
                 };
                 let wait = self.wait(after);
-                warn!(error = &failure as &dyn Error, retry_in = ?wait, "SVID was not renewed");
+                warn!(error = &failure as &dyn Error, retry_interval = ?wait, "SVID was not renewed");
                 self.publish(Some(with_causes(&failure)));
             }
         }

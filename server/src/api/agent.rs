@@ -121,7 +121,7 @@ impl agent_server::Agent for AgentService {
         let id = self.agent_id(request.get_ref().id.as_ref())?;
         let entries = self.0.registry.evict_node(id.clone()).await.map_err(no_agent)?;
         self.0.reports.forget(&id);
-        info!(agent_id = %id, "Agent deleted");
+        info!(spiffe_id = %id, "Agent deleted");
         let entries = entries.iter().map(|entry| Event::of_deleted(entry));
         let events: Vec<_> =
             [Event::AgentEvicted { agent_id: id }].into_iter().chain(entries).collect();
@@ -137,7 +137,7 @@ impl agent_server::Agent for AgentService {
         let id = self.agent_id(request.get_ref().id.as_ref())?;
         self.0.registry.ban_node(id.clone()).await.map_err(no_agent)?;
         self.0.reports.forget(&id);
-        info!(agent_id = %id, "Agent banned");
+        info!(spiffe_id = %id, "Agent banned");
         self.0.record_done(&caller, [Event::AgentBanned { agent_id: id }]).await;
         Ok(Response::new(()))
     }

@@ -57,15 +57,19 @@ pub struct Admitted {
 }
 
 impl Caller {
+    /// Where it is on the network, if it came from there.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Local(_) => None,
+            Self::Anonymous(address) | Self::Peer(Peer { address, .. }) => Some(*address),
+        }
+    }
+
     /// Where calls come from, as far as limits go.
     #[must_use]
     pub fn source(&self) -> Source {
-        match self {
-            Self::Local(_) => Source::Local,
-            Self::Anonymous(address) | Self::Peer(Peer { address, .. }) => {
-                Source::Address(address.ip())
-            }
-        }
+        self.address().map_or(Source::Local, |address| Source::Address(address.ip()))
     }
 }
 

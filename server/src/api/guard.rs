@@ -11,12 +11,13 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use steeple::clock::{Clock, unix_seconds};
 use steeple::id::SpiffeId;
+use steeple::rpc;
 use steeple::tasks::Tasks;
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
-use tracing::{Span, debug, warn};
+use tracing::{Instrument as _, Span, debug, info_span, warn};
 
 use super::caller::{Admitted, Caller, Peer, audit_caller};
 use super::error::ApiError;
@@ -187,13 +188,14 @@ where
             let status = Status::unimplemented("unknown service or method");
             return Box::pin(async move { Ok(status.into_http()) });
         };
+        let span = span(&caller, method);
         let found = shared.find(&caller);
         let class = match permits(found.caller, operation) {
             Decision::Allowed(class) => class,
             Decision::Denied(reason) => {
-                return Box::pin(async move {
-                    Ok(shared.refuse(&caller, method, reason).await.into_http())
-                });
+                let refused =
+                    async move { Ok(shared.refuse(&caller, method, reason).await.into_http()) };
+                return Box::pin(refused.instrument(span));
             }
         };
         if shared.disable_jwt_svids && Operation::is_about_jwt(method) {
@@ -216,7 +218,7 @@ where
             }
             inner.call(request).await
         };
-        Box::pin(async move {
+        let answered = async move {
             let answer = if operation.has_to_end() {
                 let work = tasks.spawn(Span::current(), |_| work);
                 let panicked = |_| Ok(Status::from(ApiError::Internal).into_http());
@@ -230,8 +232,29 @@ where
                 Ok(answer) => answer,
                 Err(_) => Ok(Status::from(ApiError::TooSlow("the call took too long")).into_http()),
             }
-        })
+        };
+        Box::pin(answered.instrument(span))
     }
+}
+
+/// What records of the log say of a call, in the words of SPIRE's.
+fn span(caller: &Caller, method: &'static str) -> Span {
+    let (service, method) = rpc::names(method);
+    let (process, peer) = match caller {
+        Caller::Local(process) => (Some(process), None),
+        Caller::Peer(peer) => (None, Some(peer)),
+        Caller::Anonymous(_) => (None, None),
+    };
+    info_span!(
+        "call",
+        %service,
+        %method,
+        caller_uid = process.map(|process| process.uid),
+        caller_gid = process.map(|process| process.gid),
+        caller_pid = process.and_then(|process| process.pid),
+        caller_id = peer.map(|peer| display(&peer.id)),
+        caller_addr = caller.address().map(display),
+    )
 }
 
 /// How an agent stands at the moment.

@@ -91,12 +91,12 @@ impl OwnSvid {
                 None => continue,
             };
             if why == Due::Distrusted && !failing {
-                info!(authority_id = %self.life.issued_by,
+                info!(local_authority_id = %self.life.issued_by,
                     "Server SVID signed using a tainted authority, forcing rotation of the Server SVID");
             }
             match issue(&self.ca, self.ttl, &*self.clock).await {
                 Ok((material, life)) => {
-                    info!(authority_id = %life.issued_by, "server SVID renewed");
+                    info!(local_authority_id = %life.issued_by, "server SVID renewed");
                     self.material.send_replace(Arc::new(material));
                     self.life = life;
                     failing = false;

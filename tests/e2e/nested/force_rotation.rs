@@ -80,6 +80,11 @@ async fn force_rotation_self_signed() {
         node.server.wait_for(
             "Current root CA is signed by a tainted upstream authority, preparing rotation",
         );
+        node.server.wait_for("Successfully rotated X.509 CA");
+        let prepared = node.server.wait_for_another(1, "X509 CA prepared");
+        assert!(prepared.contains("self_signed=false"), "{prepared}");
+        let upstream = format!("upstream_authority_id={}", new.authority_id);
+        assert!(prepared.contains(&upstream), "{prepared}");
     }
     let expected = [(both[0].0.clone(), true), (both[1].0.clone(), false)];
     for node in nodes {

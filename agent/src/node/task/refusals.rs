@@ -29,7 +29,7 @@ impl Node {
         match failure.verdict() {
             Verdict::Retry(after) => {
                 let wait = self.wait(after);
-                warn!(error = trouble, retry_in = ?wait, "node attestation failed");
+                warn!(error = trouble, retry_interval = ?wait, "node attestation failed");
                 self.publish(Some(trouble));
                 return Ok(());
             }

@@ -13,6 +13,7 @@ use steeple::keys::{KeyId, Signer};
 use steeple::x509::make::Issuer;
 use steeple::x509::{Certificate, Chain};
 use tokio::time::Instant;
+use tracing::field::display;
 use tracing::{info, warn};
 
 use super::branch::Branch;
@@ -134,10 +135,10 @@ impl<L: Ledger> Keeper<L> {
         let Made { record, changes } = made;
         let (authority_id, not_after) = (record.authority_id.clone(), record.not_after);
         let upstream_authority_id = record.upstream_authority_id.clone();
-        self.save(self.journal.with_prepared(record), changes).await?;
+        self.save(self.journal.with_prepared(record.clone()), changes).await?;
         self.signers.insert((kind, slot), signer);
         self.tails.insert((kind, authority_id.clone()), Tail::new());
-        log(kind, "prepared", slot, &authority_id, not_after);
+        log("prepared", slot, &record);
         let event = Event::AuthorityPrepared {
             correlation,
             kind,
@@ -164,6 +165,7 @@ impl<L: Ledger> Keeper<L> {
         if !vouched::is_vouched(next, &self.bundle()) {
             return Err(RotationError::NotVouched(kind));
         }
+        let next = next.clone();
         let (authority_id, not_after) = (next.authority_id.clone(), next.not_after);
         let correlation = self.correlation();
         let intent = Event::AuthorityIntent {
@@ -175,7 +177,7 @@ impl<L: Ledger> Keeper<L> {
         };
         self.record(by, intent).await?;
         self.save(self.journal.with_active(kind, slot), Vec::new()).await?;
-        log(kind, "activated", slot, &authority_id, not_after);
+        log("activated", slot, &next);
         let event = Event::AuthorityActivated { correlation, kind, slot, authority_id, not_after };
         self.tell(by, event).await;
         self.signers.remove(&(kind, slot.other()));
@@ -366,14 +368,22 @@ fn key_id(kind: Kind, slot: Slot) -> KeyId {
     name.parse().expect("letters, digits and hyphens")
 }
 
-fn log(kind: Kind, what: &str, slot: Slot, authority_id: &AuthorityId, expires_at: i64) {
-    // The words that operators of SPIRE look for.
-    let subject = match kind {
-        Kind::X509Ca => "X509 CA",
-        Kind::JwtKey => "JWT key",
-    };
-    let expires_at = humantime::format_rfc3339_seconds(from_unix_seconds(expires_at));
-    info!(%slot, %authority_id, %expires_at, "{subject} {what}");
+/// Says what became of an authority, with the words and the fields that operators of SPIRE look for.
+fn log(what: &str, slot: Slot, record: &Record) {
+    let time = |seconds| humantime::format_rfc3339_seconds(from_unix_seconds(seconds));
+    let (issued_at, expiration) = (time(record.issued_at), time(record.not_after));
+    let local_authority_id = &record.authority_id;
+    let upstream_authority_id = record.upstream_authority_id.as_ref().map(display);
+    match record.kind {
+        Kind::X509Ca => info!(
+            %slot, %local_authority_id, %issued_at, %expiration, upstream_authority_id,
+            self_signed = record.upstream_authority_id.is_none(),
+            "X509 CA {what}"
+        ),
+        Kind::JwtKey => {
+            info!(%slot, %local_authority_id, %issued_at, %expiration, "JWT key {what}");
+        }
+    }
 }
 
 /// Whether the key is the one that the record is about.
