@@ -43,6 +43,7 @@ pub struct Registry {
     authorized: Arc<AuthorizedCache>,
     jobs: mpsc::Sender<Box<dyn Job>>,
     revision: watch::Receiver<Revision>,
+    writes: watch::Receiver<bool>,
 }
 
 /// Why the server cannot start on what is stored.
@@ -78,9 +79,10 @@ impl Registry {
         let (revision, seen) = watch::channel(stored.revision);
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
         let state = Arc::new(RwLock::new(State::new(stored)));
-        let writer = Writer { datastore, state: Arc::clone(&state), revision };
+        let (writing, writes) = watch::channel(true);
+        let writer = Writer { datastore, state: Arc::clone(&state), revision, writes: writing };
         tasks.spawn(info_span!("writer"), |stop| writer.run(queue, stop));
-        Ok(Self { trust_domain, state, authorized: Arc::default(), jobs, revision: seen })
+        Ok(Self { trust_domain, state, authorized: Arc::default(), jobs, revision: seen, writes })
     }
 
     /// The trust domain of this server.
@@ -99,6 +101,13 @@ impl Registry {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Revision> {
         self.revision.clone()
+    }
+
+    /// Whether the datastore wrote when something was to be written last. Where it did not, it is tried
+    /// again every few seconds.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        *self.writes.borrow()
     }
 
     /// The entry of this ID.

@@ -22,7 +22,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct HealthService(pub(super) Arc<Deps>);
 
 impl HealthService {
-    /// It can sign, and say what verifies it.
+    /// It can sign, say what verifies it, and keep what it is told.
     fn serves(&self) -> bool {
         let bundle = self.0.registry.own_bundle();
         let signs = self.0.ca.authorities().x509().not_after() > self.0.clock.now();
@@ -30,7 +30,8 @@ impl HealthService {
             audit::Health::Recording => true,
             audit::Health::Failing { .. } => false,
         };
-        signs && records && !bundle.x509_authorities.is_empty()
+        let keeps = self.0.registry.is_written();
+        signs && records && keeps && !bundle.x509_authorities.is_empty()
     }
 
     /// Waits until the answer is not the one that was told.

@@ -5,21 +5,25 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::draft::Draft;
 use super::state::State;
-use crate::datastore::{Datastore, DatastoreError, Revision};
+use crate::datastore::{Change, Datastore, DatastoreError, Revision};
 
 /// How many objects one commit touches, unless a single write touches more.
 const COMMIT_SIZE: usize = 4_096;
 
 /// How often a decision is made anew because another server wrote in between.
 const ATTEMPTS: usize = 8;
+
+/// How often a datastore that did not write is tried again while nobody has anything to write.
+pub(super) const PROBE: Duration = Duration::from_secs(10);
 
 /// How many writes wait at most before a caller has to wait to hand its over.
 pub(super) const QUEUE: usize = 1_024;
@@ -56,6 +60,8 @@ pub(super) struct Writer {
     pub(super) datastore: Arc<dyn Datastore>,
     pub(super) state: Arc<RwLock<State>>,
     pub(super) revision: watch::Sender<Revision>,
+    /// Whether the last that was to be written was.
+    pub(super) writes: watch::Sender<bool>,
 }
 
 impl<T, F> Request<T, F>
@@ -102,6 +108,7 @@ impl Writer {
                     None => return,
                 },
                 () = stop.cancelled(), if !queue.is_closed() => queue.close(),
+                () = tokio::time::sleep(PROBE), if !*self.writes.borrow() => self.probe().await,
             }
             while let Ok(job) = queue.try_recv() {
                 waiting.push_back(job);
@@ -149,10 +156,34 @@ impl Writer {
         if changes.is_empty() {
             return Ok(());
         }
-        let revision = self.datastore.commit(base, &changes).await?;
+        self.commit(base, changes).await
+    }
+
+    async fn commit(&self, base: Revision, changes: Vec<Change>) -> Result<(), DatastoreError> {
+        let committed = self.datastore.commit(base, &changes).await;
+        // That another server was faster says nothing of the datastore.
+        if !matches!(committed, Err(DatastoreError::Conflict { .. })) {
+            let writes = committed.is_ok();
+            if self.writes.send_replace(writes) != writes && writes {
+                info!("the database is written again");
+            }
+        }
+        let revision = committed?;
         self.change(|state| state.apply(revision, changes));
         self.revision.send_replace(revision);
         Ok(())
+    }
+
+    /// Finds out whether the datastore writes again. It is written nothing for that.
+    async fn probe(&self) {
+        let base = self.read(|state| state.revision);
+        let probed = match self.commit(base, Vec::new()).await {
+            Err(DatastoreError::Conflict { .. }) => self.catch_up().await,
+            probed => probed,
+        };
+        if let Err(error) = probed {
+            debug!(error = &error as &dyn std::error::Error, "the database is not written yet");
+        }
     }
 
     /// Learns what other servers committed.

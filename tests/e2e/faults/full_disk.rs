@@ -63,6 +63,38 @@ async fn a_server_without_space_acknowledges_nothing_that_is_not_written() {
     assert!(node.audit().iter().any(|record| record["event"] == "audit_recovered"));
 }
 
+/// The audit log is elsewhere, so that the server signs on.
+#[test]
+fn a_server_whose_database_is_full_says_so_and_serves_its_agents() {
+    if !is_root("a database on a full disk") {
+        return;
+    }
+    let dir = Dir::new();
+    let disk = Disk::mount(&dir.path("database"), "2m");
+    let server = "datastore = { type = \"sqlite\", path = \"../database/datastore.sqlite\" }\n";
+    let node = Deployment::inside(dir, Settings { server, ..Settings::default() });
+    node.register("/web", &[&this_user()]);
+    let fetch = || stdout(&node.workload(&["api", "fetch", "x509"])).contains("/web");
+    eventually("the agent has the entry", || fetch().then_some(()));
+    assert!(node.try_admin(&["healthcheck"]).status.success());
+    disk.fill();
+    let refused = until_refused(|number| create(&node, &format!("/{number}")));
+    assert!(refused.why.contains("full"), "{}", refused.why);
+    let health = node.try_admin(&["healthcheck"]);
+    assert!(!health.status.success() && stderr(&health).contains("NOT_SERVING"), "{health:?}");
+    assert!(node.try_admin(&["healthcheck", "-shallow"]).status.success());
+    // Keys of another process are signed now.
+    assert!(fetch());
+    mint(&node).unwrap();
+
+    disk.free();
+    eventually("it is healthy though nobody has anything to write", || {
+        node.try_admin(&["healthcheck"]).status.success().then_some(())
+    });
+    node.server.wait_for("the database is written again");
+    create(&node, "/again").unwrap();
+}
+
 /// What was acknowledged, until something was not.
 struct Refused {
     acknowledged: Vec<String>,

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::*;
-use crate::registry::writer::WriteError;
+use crate::registry::writer::{PROBE, WriteError};
 
 #[tokio::test]
 async fn a_failed_commit_is_told_to_everybody_and_changes_nothing() {
@@ -25,6 +25,33 @@ async fn a_failed_commit_is_told_to_everybody_and_changes_nothing() {
     assert_eq!(registry.revision(), Revision(0));
     create(&registry, "e", content("/a", "/p", &["a:1"])).await.unwrap();
     assert_eq!(registry.revision(), Revision(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whether_the_datastore_writes_is_known_from_the_last_write_and_found_out_again() {
+    let datastore = Flaky::new();
+    let registry = open(&datastore).await;
+    assert!(registry.is_written());
+    let refuse = async || {
+        datastore.fail(Fault::Refuse);
+        create(&registry, "r", content("/refused", "/p", &["a:1"])).await.unwrap_err();
+    };
+    refuse().await;
+    assert!(!registry.is_written());
+    create(&registry, "e", content("/a", "/p", &["a:1"])).await.unwrap();
+    assert!(registry.is_written(), "it has just written");
+
+    // A decision against all changes says nothing of the datastore.
+    refuse().await;
+    create(&registry, "f", content("/a", "/p", &["a:1"])).await.unwrap_err();
+    assert!(!registry.is_written());
+    datastore.fail(Fault::Refuse);
+    tokio::time::sleep(PROBE + PROBE / 2).await;
+    assert!(!registry.is_written(), "it was tried once, and refused again");
+    tokio::time::sleep(PROBE).await;
+    assert!(registry.is_written(), "nobody had anything to write");
+    assert_eq!(registry.revision(), datastore.load().await.unwrap().revision);
+    create(&registry, "g", content("/b", "/p", &["a:1"])).await.unwrap();
 }
 
 #[tokio::test]
