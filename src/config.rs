@@ -1,12 +1,18 @@
 //! What the configuration of both binaries has in common: TOML files, durations, errors.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
+use toml::Table;
+use toml::de::DeTable;
 
+use self::expand::Variables;
+
+pub mod expand;
 pub mod log;
 
 /// Why a configuration is refused.
@@ -44,33 +50,88 @@ pub enum ConfigError {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HumanDuration(pub Duration);
 
-/// Reads a TOML file. Unknown keys are errors if `T` denies them, and it should.
-///
-/// # Errors
-/// The file cannot be read or does not fit `T`.
-pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    parse(&text, path)
+/// A configuration in TOML.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// What is written.
+    pub text: &'a str,
+    /// Where.
+    pub path: &'a Path,
+    /// Where the variables are looked up that its texts name, if they are.
+    pub variables: Option<Variables<'a>>,
 }
 
-/// Reads TOML that came from `path`.
+/// The text of a configuration file.
 ///
 /// # Errors
-/// The text does not fit `T`.
-pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| {
-        let message = if is_spires(text) {
-            format!(
-                "this is a configuration of SPIRE's, and not TOML; `steeple-server config import {}` prints the one \
-                 that says the same here, for a server or an agent",
-                path.display()
-            )
-        } else {
-            error.to_string().trim_end().to_owned()
+/// The file cannot be read.
+pub fn text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+impl fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Source<'a> {
+    /// What is written in a file. With `expand_env` its texts may name environment variables.
+    #[must_use]
+    pub fn of((text, path): (&'a str, &'a Path), expand_env: bool) -> Self {
+        let variables: Variables<'a> = &expand::environment;
+        Self { text, path, variables: expand_env.then_some(variables) }
+    }
+
+    /// Reads it. Unknown keys are errors if `T` denies them, and it should.
+    ///
+    /// # Errors
+    /// It is no TOML, does not fit `T`, or names a variable that is not set.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        self.read_as::<T, T>()
+    }
+
+    /// Reads it as it is, whatever the keys. Values of variables are of the kind that `T` wants.
+    ///
+    /// # Errors
+    /// It is no TOML, or names a variable that is not set.
+    pub fn plain<T: DeserializeOwned>(&self) -> Result<Table, ConfigError> {
+        self.read_as::<T, Table>()
+    }
+
+    fn read_as<T: DeserializeOwned, U: DeserializeOwned>(&self) -> Result<U, ConfigError> {
+        let parsed = DeTable::parse(self.text).map_err(|error| self.refused(&error))?;
+        let texts = match self.variables {
+            Some(variables) => expand::texts(parsed.get_ref(), (self.text, variables))
+                .map_err(|error| self.message(error.to_string()))?,
+            None => Vec::new(),
         };
-        ConfigError::Parse { path: path.to_owned(), message }
-    })
+        let mut table = parsed;
+        if self.variables.is_some() {
+            expand::fill::<T>(table.get_mut(), &texts);
+        }
+        U::deserialize(toml::Deserializer::from(table)).map_err(|mut error| {
+            // As it is written, and not with the values of variables.
+            error.set_input(Some(self.text));
+            self.refused(&error)
+        })
+    }
+
+    fn refused(&self, error: &toml::de::Error) -> ConfigError {
+        if !is_spires(self.text) {
+            return self.message(error.to_string().trim_end().to_owned());
+        }
+        self.message(format!(
+            "this is a configuration of SPIRE's, and not TOML; `steeple-server config import {}` prints the one \
+             that says the same here, for a server or an agent",
+            self.path.display()
+        ))
+    }
+
+    fn message(&self, message: String) -> ConfigError {
+        ConfigError::Parse { path: self.path.to_owned(), message }
+    }
 }
 
 /// A path of the command line is meant from where the command was given.
@@ -121,9 +182,13 @@ mod tests {
         ttl: HumanDuration,
     }
 
+    fn source(text: &str) -> Source<'_> {
+        Source::of((text, Path::new("x.toml")), false)
+    }
+
     #[track_caller]
     fn check(text: &str, expected: Result<Duration, &str>) {
-        match (parse::<Raw>(text, Path::new("x.toml")), expected) {
+        match (source(text).read::<Raw>(), expected) {
             (Ok(raw), Ok(duration)) => assert_eq!(raw.ttl.0, duration),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
             (found, _) => panic!("{found:?}"),
@@ -153,7 +218,7 @@ mod tests {
             check(text, Err(import));
         }
         for text in ["server = \"h:1\"\n=\n", "[server]\n", "agents {\n", "# server {\nttl = \n"] {
-            let error = parse::<Raw>(text, Path::new("x.toml")).unwrap_err().to_string();
+            let error = source(text).read::<Raw>().unwrap_err().to_string();
             assert!(!error.contains("import"), "{text}: {error}");
         }
     }

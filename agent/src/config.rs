@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use steeple::config::ConfigError;
+use steeple::config::{ConfigError, Source, text};
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::keys::KeyAlgorithm;
 use steeple::telemetry::Settings;
@@ -81,7 +81,7 @@ impl Config {
     /// The file cannot be read, or something is missing or will not do.
     pub fn load(flags: Flags) -> Result<Self, ConfigError> {
         let file = match &flags.config {
-            Some(path) => steeple::config::load::<raw::Config>(path)?,
+            Some(path) => Source::of((&text(path)?, path), flags.expand_env).read()?,
             None => raw::Config::default(),
         };
         raw::check(flags.over(file)?)
@@ -92,7 +92,7 @@ impl Config {
     /// # Errors
     /// Something is missing or will not do.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        raw::check(steeple::config::parse::<raw::Config>(text, path)?)
+        raw::check(Source::of((text, path), false).read()?)
     }
 }
 

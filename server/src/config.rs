@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use steeple::config::ConfigError;
+use steeple::config::{ConfigError, Source, text};
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::keys::KeyAlgorithm;
 use steeple::telemetry::Settings;
@@ -15,14 +15,12 @@ use crate::api::limits;
 use crate::audit::{self, Durability};
 use crate::upstream;
 
-mod expand;
 pub mod flags;
 mod home;
 mod key_store;
 mod raw;
 mod survey;
 
-pub use expand::{ExpandError, expand};
 pub use home::default_data_dir;
 pub use key_store::{KeyStoreConfig, PinSource, Pkcs11Config};
 pub use survey::Survey;
@@ -171,7 +169,7 @@ impl Config {
     /// The file cannot be read, or a value will not do.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
         let file = match &flags.config {
-            Some(path) => steeple::config::parse::<raw::Config>(&read(path, flags)?, path)?,
+            Some(path) => Source::of((&text(path)?, path), flags.expand_env).read()?,
             None => raw::Config::default(),
         };
         flags.over(file).check()
@@ -183,7 +181,7 @@ impl Config {
         let Some(path) = &flags.config else {
             return survey::survey("", Path::new(""), flags);
         };
-        match read(path, flags) {
+        match text(path) {
             Ok(text) => survey::survey(&text, path, flags),
             Err(error) => Survey { config: None, problems: vec![error] },
         }
@@ -194,7 +192,7 @@ impl Config {
     /// # Errors
     /// A value will not do.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        steeple::config::parse::<raw::Config>(text, path)?.check()
+        Source::of((text, path), false).read::<raw::Config>()?.check()
     }
 
     /// Lifetimes that authorities cannot always give, with what would be kept: an authority signs
@@ -225,33 +223,6 @@ impl From<&AuditConfig> for audit::Config {
 #[must_use]
 pub fn socket_in(data_dir: &Path) -> PathBuf {
     data_dir.join("private/admin.sock")
-}
-
-/// The text of a configuration file, with environment variables in it if the flags say so.
-fn read(path: &Path, flags: &Flags) -> Result<String, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    let parse = |message: String| ConfigError::Parse { path: path.to_owned(), message };
-    if looks_like_spires(&text) {
-        return Err(parse(
-            "this is a configuration of SPIRE; `config import FILE` prints the one that does the \
-             same here"
-                .into(),
-        ));
-    }
-    if !flags.expand_env {
-        return Ok(text);
-    }
-    expand(&text, &|name| std::env::var(name).ok()).map_err(|error| parse(error.to_string()))
-}
-
-/// Whether this is HCL or JSON with one of the blocks that SPIRE's configurations have.
-fn looks_like_spires(text: &str) -> bool {
-    text.lines().map(str::trim_start).any(|line| {
-        let opens = |word| line.strip_prefix(word).map(str::trim_start);
-        let after = opens("server").or_else(|| opens("agent")).or_else(|| opens("plugins"));
-        after.is_some_and(|after| after.starts_with('{')) || line.starts_with('{')
-    })
 }
 
 #[cfg(test)]

@@ -22,9 +22,6 @@ pub(super) struct OfRun {
     #[arg(long = "disableSDSAPI", hide = true, num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
     _disable_sds_api: Option<String>,
-    #[arg(long = "expandEnv", alias = "expand-env", hide = true, num_args = 0..=1,
-          require_equals = true, default_missing_value = "true", value_parser = no_expansion)]
-    _expand_env: Option<String>,
 }
 
 fn no_rebootstrap(text: &str) -> Result<String, &'static str> {
@@ -49,14 +46,5 @@ fn no_silence(text: &str) -> Result<String, &'static str> {
         text,
         "false",
         "the Workload API is what the agent is there for; --socket says where it is",
-    )
-}
-
-fn no_expansion(text: &str) -> Result<String, &'static str> {
-    unless(
-        text,
-        "false",
-        "no environment variables are put into the agent's file; write the values into it, by envsubst for \
-         one, or give flags",
     )
 }

@@ -18,6 +18,9 @@ pub struct Flags {
     /// A configuration file; a flag wins over the same setting in it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Put environment variables into the texts of the file that have $NAME or ${NAME}
+    #[arg(long, alias = "expandEnv")]
+    pub expand_env: bool,
     /// The server
     #[arg(long, value_name = "HOST:PORT")]
     pub server: Option<String>,

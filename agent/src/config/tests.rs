@@ -175,6 +175,16 @@ fn a_flag_wins_over_the_file() {
 }
 
 #[test]
+fn variables_are_put_into_the_file_where_that_is_said() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), with("data_dir = '${CARGO_MANIFEST_DIR}'")).unwrap();
+    let load = |expand_env| Config::load(Flags { expand_env, ..flags(Some(file.path())) });
+    assert_eq!(load(true).unwrap().data_dir, Path::new(env!("CARGO_MANIFEST_DIR")));
+    let literal = load(false).unwrap_err().to_string();
+    assert!(literal.contains("`data_dir` is ${CARGO_MANIFEST_DIR}"), "{literal}");
+}
+
+#[test]
 fn a_token_is_not_printed_with_the_settings() {
     let config = parse(&with("join_token = 'very-secret'")).unwrap();
     assert!(!format!("{config:?}").contains("very-secret"));

@@ -15,7 +15,7 @@ pub struct Flags {
     /// The configuration file; a flag wins over the same setting in it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Put environment variables into the configuration file, where it has $NAME or ${NAME}
+    /// Put environment variables into the texts of the file that have $NAME or ${NAME}
     #[arg(long, alias = "expandEnv")]
     pub expand_env: bool,
     /// The address on which agents reach the server

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use steeple::config::ConfigError;
+use steeple::config::{ConfigError, Source};
 use toml::{Table, Value};
 
 use super::flags::Flags;
@@ -25,14 +25,12 @@ pub struct Survey {
 /// Looks at the settings of a file with this text under the flags.
 pub(super) fn survey(text: &str, path: &Path, flags: &Flags) -> Survey {
     let mut problems = Vec::new();
-    let mut table = match text.parse::<Table>() {
+    let source = Source::of((text, path), flags.expand_env);
+    let mut table = match source.plain::<raw::Config>() {
         Ok(table) => table,
-        Err(_) => {
-            problems.extend(steeple::config::parse::<Table>(text, path).err());
-            return Survey { config: None, problems };
-        }
+        Err(error) => return Survey { config: None, problems: vec![error] },
     };
-    leave_out_misfits(&mut table, (text, path), &mut problems);
+    leave_out_misfits(&mut table, &source, &mut problems);
     while problems.len() < MAX_PROBLEMS {
         let Ok(raw) = table.clone().try_into::<raw::Config>() else { break };
         match flags.over(raw).check() {
@@ -52,13 +50,9 @@ pub(super) fn survey(text: &str, path: &Path, flags: &Flags) -> Survey {
 }
 
 /// Leaves out what has no place in a configuration: unknown keys and values of another kind.
-fn leave_out_misfits(
-    table: &mut Table,
-    (text, path): (&str, &Path),
-    problems: &mut Vec<ConfigError>,
-) {
+fn leave_out_misfits(table: &mut Table, source: &Source<'_>, problems: &mut Vec<ConfigError>) {
     // The first one is known with its place in the file.
-    let Err(first) = steeple::config::parse::<raw::Config>(text, path) else { return };
+    let Err(first) = source.read::<raw::Config>() else { return };
     let first_text = first.to_string();
     problems.push(first);
     let keys: Vec<String> = table.keys().cloned().collect();
@@ -67,7 +61,7 @@ fn leave_out_misfits(
         if let Err(error) = alone(&key, value) {
             if !first_text.contains(error.message()) {
                 let message = format!("`{key}`: {}", error.message());
-                problems.push(ConfigError::Parse { path: path.to_owned(), message });
+                problems.push(ConfigError::Parse { path: source.path.to_owned(), message });
             }
             table.remove(&key);
         }

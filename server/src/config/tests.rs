@@ -285,7 +285,7 @@ fn a_file_that_cannot_be_read_has_one_problem() {
     let spires = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(spires.path(), "server {\n  trust_domain = \"a\"\n}\n").unwrap();
     let error = Config::load(&Flags::file(spires.path())).unwrap_err().to_string();
-    assert!(error.contains("`config import FILE` prints the one"), "{error}");
+    assert!(error.contains("a configuration of SPIRE's, and not TOML"), "{error}");
 }
 
 #[test]

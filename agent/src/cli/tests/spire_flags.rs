@@ -89,6 +89,7 @@ fn flags_are_taken_in_our_spelling_and_in_that_of_spire() {
         "run -serverAddress h -serverPort 1 -joinTokenFile f -insecureBootstrap",
     );
     check("run --trust-bundle https://h/b", "run -trustBundleUrl https://h/b");
+    check("run --config c --expand-env", "run -config c -expandEnv=true");
     check("run --log-file /f --log-source-location", "run -logFile /f -logSourceLocation");
 }
 
@@ -113,7 +114,6 @@ fn what_is_not_taken_is_refused_with_a_reason() {
         ("-rebootstrapDelay 10m", "give it a new --trust-bundle"),
         ("-allowUnauthenticatedVerifiers", "make an entry for it"),
         ("-disableWorkloadAPI=true", "the Workload API is what the agent is there for"),
-        ("-expandEnv", "write the values into it"),
     ] {
         for command in ["run", "validate", "config check"] {
             let error = read(&format!("{command} {flag}")).unwrap_err().to_string();
@@ -126,7 +126,6 @@ fn what_is_not_taken_is_refused_with_a_reason() {
         "-disableSDSAPI=false",
         "-allowUnauthenticatedVerifiers=false",
         "-disableWorkloadAPI=false",
-        "-expandEnv=false",
     ] {
         assert!(read(&format!("run {flag}")).is_ok(), "{flag}");
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use steeple::config::ConfigError;
+use steeple::config::expand::{environment, expand};
 use steeple::shown;
 
 use self::hcl::Item;
@@ -12,7 +13,7 @@ use self::translation::{Base, Remark, Translation, inside};
 use crate::cli::entry::file::read;
 use crate::cli::output::Output;
 use crate::cli::pretty;
-use crate::config::{Config, expand};
+use crate::config::Config;
 
 mod agent;
 mod hcl;
@@ -58,7 +59,7 @@ impl Import {
             bail!("{name}: it has {} bytes; a configuration has at most {MAX_SIZE}", text.len());
         }
         if self.expand_env {
-            text = expand(&text, &|name| std::env::var(name).ok()).with_context(|| name.clone())?;
+            text = expand(&text, &environment).with_context(|| name.clone())?;
         }
         let base = self.working_dir.as_deref().unwrap_or(Path::new("."));
         let base = Base(std::path::absolute(base).context("the directory of this process")?);
