@@ -87,8 +87,8 @@ struct Running {
 
 /// The sockets, bound, and what their services need besides the wires.
 struct Sockets {
-    workload: Endpoint,
-    /// How many clients that takes on.
+    workload: Option<Endpoint>,
+    /// How many clients that takes on, or would.
     clients: Limit,
     admin: Option<Endpoint>,
     log: LogLevel,
@@ -117,7 +117,11 @@ async fn serve(config: Config, log: Log) -> anyhow::Result<()> {
     let mut reopening = log.catch_signal().context("listening for signals")?;
     let socket = endpoint::Config::new(config.socket_path.clone()).fit();
     let clients = socket.limits.connections;
-    let workload = Endpoint::bind(socket).await.context("opening the workload socket")?;
+    let workload = if config.disable_workload_api {
+        None
+    } else {
+        Some(Endpoint::bind(socket).await.context("opening the workload socket")?)
+    };
     let admin = match &config.admin {
         Some(admin) => {
             let socket = endpoint::Config::for_administrators(admin.socket_path.clone());
@@ -157,7 +161,8 @@ fn start(config: Config, sockets: Sockets) -> anyhow::Result<Running> {
         snapshot: wires.snapshot.subscribe(),
         material: wires.material.subscribe(),
     };
-    let mut endpoints = vec![(sockets.workload, wires.routes(&workload))];
+    let endpoint = sockets.workload.map(|endpoint| (endpoint, wires.routes(&workload)));
+    let mut endpoints = Vec::from_iter(endpoint);
     if let (Some(endpoint), Some(admin)) = (sockets.admin, &config.admin) {
         endpoints.push((endpoint, wires.admin_routes(workload, admin, sockets.log)));
     }
@@ -281,19 +286,23 @@ impl Wires {
             clock: self.clock.clone(),
             stop: self.stop.clone(),
             complaints: Complaints::default(),
+            verifiers: config.verifiers,
         }
     }
 
     /// What workloads are served.
     fn routes(&self, workload: &workload::Deps) -> Routes {
-        let health = HealthApi::new(health::Deps {
+        let workload = WorkloadApi::new(workload.clone());
+        Routes::new(SpiffeWorkloadApiServer::new(workload)).add_service(self.health())
+    }
+
+    fn health(&self) -> HealthServer<HealthApi> {
+        HealthServer::new(HealthApi::new(health::Deps {
             node: self.status.subscribe(),
             sync: self.synced.subscribe(),
             clock: self.clock.clone(),
             stop: self.stop.clone(),
-        });
-        let workload = WorkloadApi::new(workload.clone());
-        Routes::new(SpiffeWorkloadApiServer::new(workload)).add_service(HealthServer::new(health))
+        }))
     }
 
     /// What administrators and delegates are served.
@@ -313,6 +322,7 @@ impl Wires {
         Routes::new(DebugServer::new(debug))
             .add_service(LoggerServer::new(LoggerApi::new(log)))
             .add_service(DelegatedIdentityServer::new(delegated))
+            .add_service(self.health())
     }
 }
 

@@ -18,6 +18,7 @@ use crate::node::attestor::NodeAttestor;
 use crate::node::join_token::JoinToken;
 use crate::node::trust::TrustSource;
 use crate::node::x509pop::X509Pop;
+use crate::workload::Verifiers;
 
 mod flags;
 pub mod home;
@@ -42,8 +43,12 @@ pub struct Config {
     pub node_attestor: NodeAttestorConfig,
     /// Where the agent keeps what makes it the same agent after a restart.
     pub data_dir: PathBuf,
-    /// Where workloads find it.
+    /// Where workloads find it, unless that is not to be.
     pub socket_path: PathBuf,
+    /// Whether there is the admin socket alone.
+    pub disable_workload_api: bool,
+    /// Who is given bundles.
+    pub verifiers: Verifiers,
     /// Where administrators and delegates find it, if they are to.
     pub admin: Option<AdminConfig>,
     /// How often the server is asked for changes.

@@ -1,4 +1,4 @@
-//! Whether this agent can do its work, and if not, why: `grpc.health.v1` on the workload socket.
+//! Whether this agent can do its work, and if not, why: `grpc.health.v1` on both sockets.
 //!
 //! The service `""` (or `ready`) is serving while this node is an agent in good standing and knows
 //! who is entitled to what; a server that is away does not change that. The service `live` is

@@ -50,6 +50,18 @@ pub struct Deps {
     pub stop: CancellationToken,
     /// What was logged of callers that get nothing.
     pub complaints: Complaints,
+    /// Who is given bundles.
+    pub verifiers: Verifiers,
+}
+
+/// Who is told the keys of the own trust domain, which are no secret.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Verifiers {
+    /// Who has an identity.
+    #[default]
+    Registered,
+    /// Whoever asks, and if it has no identity, no other keys than these.
+    Anybody,
 }
 
 /// The Workload API of this agent. Its callers' [`crate::peer::Peer`] is in the extensions of each

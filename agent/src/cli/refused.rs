@@ -12,12 +12,6 @@ pub(super) struct OfRun {
     _rebootstrap_mode: Option<String>,
     #[arg(long = "rebootstrapDelay", hide = true, value_parser = no_rebootstrap)]
     _rebootstrap_delay: Option<String>,
-    #[arg(long = "allowUnauthenticatedVerifiers", hide = true, num_args = 0..=1,
-          require_equals = true, default_missing_value = "true", value_parser = no_verifiers)]
-    _allow_unauthenticated_verifiers: Option<String>,
-    #[arg(long = "disableWorkloadAPI", hide = true, num_args = 0..=1,
-          require_equals = true, default_missing_value = "true", value_parser = no_silence)]
-    _disable_workload_api: Option<String>,
     /// Nothing is lost: SDS is not served.
     #[arg(long = "disableSDSAPI", hide = true, num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
@@ -30,21 +24,5 @@ fn no_rebootstrap(text: &str) -> Result<String, &'static str> {
         "never",
         "an agent that does not believe its server any more is not started over by itself; give it a new \
          --trust-bundle",
-    )
-}
-
-fn no_verifiers(text: &str) -> Result<String, &'static str> {
-    unless(
-        text,
-        "false",
-        "a caller without an identity gets nothing, bundles included; make an entry for it",
-    )
-}
-
-fn no_silence(text: &str) -> Result<String, &'static str> {
-    unless(
-        text,
-        "false",
-        "the Workload API is what the agent is there for; --socket says where it is",
     )
 }

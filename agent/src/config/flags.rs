@@ -67,6 +67,12 @@ pub struct Flags {
     /// Where workloads find the agent
     #[arg(long, value_name = "PATH", aliases = ["socketPath", "socket-path"])]
     pub socket: Option<PathBuf>,
+    /// Serve the admin socket alone, for delegates
+    #[arg(long, aliases = ["disableWorkloadAPI", "disable-workload-API"])]
+    pub disable_workload_api: bool,
+    /// Give the keys of the trust domain to any caller, also to one that has no identity
+    #[arg(long, alias = "allowUnauthenticatedVerifiers")]
+    pub allow_unauthenticated_verifiers: bool,
     /// Of the log
     #[command(flatten)]
     pub log: LogFlags,
@@ -108,6 +114,12 @@ impl Flags {
         file.trust_domain = self.trust_domain.or(file.trust_domain);
         file.data_dir = self.data_dir.as_deref().map(absolute).or(file.data_dir);
         file.socket_path = self.socket.as_deref().map(absolute).or(file.socket_path);
+        if self.allow_unauthenticated_verifiers {
+            file.allow_unauthenticated_verifiers = Some(true);
+        }
+        if self.disable_workload_api {
+            file.disable_workload_api = Some(true);
+        }
         file.log = Some(self.log.over(file.log));
         Ok(file)
     }

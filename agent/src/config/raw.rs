@@ -18,6 +18,7 @@ use crate::node::join_token::{JoinToken, Token};
 use crate::node::trust::TrustSource;
 use crate::node::web;
 use crate::node::x509pop::X509Pop;
+use crate::workload::Verifiers;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -34,6 +35,8 @@ pub(super) struct Config {
     pub(super) insecure_bootstrap: Option<bool>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) socket_path: Option<PathBuf>,
+    pub(super) disable_workload_api: Option<bool>,
+    pub(super) allow_unauthenticated_verifiers: Option<bool>,
     admin_socket_path: Option<PathBuf>,
     authorized_delegates: Option<Vec<String>>,
     pub(super) sync_interval: Option<HumanDuration>,
@@ -63,13 +66,20 @@ pub(super) fn check(raw: Config) -> Result<super::Config, ConfigError> {
     let trust_domain = trust_domain(raw.trust_domain.as_deref())?;
     let trust = trust(&raw, &data_dir)?;
     let socket_path = sockets::workload(raw.socket_path)?;
+    let disable_workload_api = raw.disable_workload_api.unwrap_or(false);
+    let public = (!disable_workload_api).then_some(&*socket_path);
     let delegates = raw.authorized_delegates.as_deref();
-    let admin = sockets::admin(raw.admin_socket_path, delegates, (&socket_path, &trust_domain))?;
+    let admin = sockets::admin(raw.admin_socket_path, delegates, (public, &trust_domain))?;
     Ok(super::Config {
         server,
         trust_domain,
         trust,
         socket_path,
+        disable_workload_api,
+        verifiers: match raw.allow_unauthenticated_verifiers {
+            Some(true) => Verifiers::Anybody,
+            Some(false) | None => Verifiers::Registered,
+        },
         admin,
         sync_interval: sync_interval(raw.sync_interval)?,
         workload_key: raw.workload_x509_svid_key_type.unwrap_or(KeyAlgorithm::EcP256),

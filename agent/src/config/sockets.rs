@@ -21,17 +21,21 @@ pub(super) fn workload(path: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
 pub(super) fn admin(
     path: Option<PathBuf>,
     delegates: Option<&[String]>,
-    (workload, own): (&Path, &TrustDomain),
+    (workload, own): (Option<&Path>, &TrustDomain),
 ) -> Result<Option<AdminConfig>, ConfigError> {
     let delegates = delegates.unwrap_or_default();
+    if path.is_none() && workload.is_none() {
+        let must_be = "false unless there is an admin_socket_path, or nothing would be served";
+        return Err(invalid("disable_workload_api", "true", must_be));
+    }
     let Some(path) = path else {
         let Some(first) = delegates.first() else { return Ok(None) };
         let must_be = "left out without admin_socket_path, which is where delegates connect";
         return Err(invalid("authorized_delegates", format!("{first:?}"), must_be));
     };
     check("admin_socket_path", &path, "an absolute path")?;
-    let public = workload.parent().map(resolved).unwrap_or_default();
-    if resolved(&path).starts_with(&public) {
+    let public = workload.and_then(Path::parent).map(resolved);
+    if public.is_some_and(|public| resolved(&path).starts_with(public)) {
         let must_be = "outside the directory of socket_path, which everybody may enter";
         return Err(invalid("admin_socket_path", path.display(), must_be));
     }
@@ -88,7 +92,7 @@ mod tests {
     #[track_caller]
     fn check_place(workload: &str, admin_path: &str, is_fine: bool) {
         let own = "td".parse().unwrap();
-        let found = admin(Some(admin_path.into()), None, (Path::new(workload), &own));
+        let found = admin(Some(admin_path.into()), None, (Some(Path::new(workload)), &own));
         assert_eq!(found.is_ok(), is_fine, "{found:?}");
     }
 
@@ -103,6 +107,15 @@ mod tests {
         check_place("/run/a/../b/api.sock", "/run/b/admin.sock", false);
         check_place("/run/a/api.sock", "run/b/admin.sock", false);
         check_place("/run/a/api.sock", &format!("/{}", "b".repeat(107)), false);
+    }
+
+    #[test]
+    fn who_does_without_the_workload_api_needs_the_admin_socket() {
+        let own = "td".parse().unwrap();
+        let error = admin(None, None, (None, &own)).unwrap_err().to_string();
+        assert!(error.contains("`disable_workload_api` is true"), "{error}");
+        let alone = admin(Some("/run/a/admin.sock".into()), None, (None, &own)).unwrap().unwrap();
+        assert_eq!(alone.socket_path, Path::new("/run/a/admin.sock"));
     }
 
     #[test]
@@ -121,7 +134,7 @@ mod tests {
     fn delegates_are_of_the_own_trust_domain_and_need_a_socket() {
         let own = "td".parse().unwrap();
         let of = |path: Option<&str>, id: &str| {
-            let workload = Path::new("/run/a/api.sock");
+            let workload = Some(Path::new("/run/a/api.sock"));
             admin(path.map(PathBuf::from), Some(&[id.to_owned()]), (workload, &own))
         };
         let socket = Some("/run/b/admin.sock");

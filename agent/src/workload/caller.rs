@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tonic::Extensions;
 use tracing::{info, warn};
 
-use super::{Deps, WorkloadError};
+use super::{Deps, Verifiers, WorkloadError};
 use crate::attest::instance::Instance;
 use crate::attest::{AttestError, Attested};
 use crate::identity::Snapshot;
@@ -27,7 +27,8 @@ pub(super) struct Caller {
 #[derive(Debug)]
 pub(super) struct Entitlement {
     pub(super) snapshot: Arc<Snapshot>,
-    /// The first is the default identity. A workload has at least one.
+    /// The first is the default identity. A workload has at least one, and who only verifies others
+    /// may have none.
     pub(super) entries: Vec<Arc<Entry>>,
     /// That moment, in seconds since 1970.
     pub(super) at: i64,
@@ -93,15 +94,27 @@ impl Caller {
 
     /// What the caller is entitled to now.
     pub(super) fn entitlement(&self) -> Result<Entitlement, WorkloadError> {
+        self.entitled(Verifiers::Registered)
+    }
+
+    /// What the caller's bundles depend on now: perhaps no entry, and then it is entitled to that of
+    /// the own trust domain alone.
+    pub(super) fn entitlement_to_bundles(&self) -> Result<Entitlement, WorkloadError> {
+        self.entitled(self.deps.verifiers)
+    }
+
+    fn entitled(&self, verifiers: Verifiers) -> Result<Entitlement, WorkloadError> {
         let snapshot = self.deps.snapshot.borrow().clone();
         let snapshot = snapshot.ok_or(WorkloadError::NotSynchronised)?;
         let now = unix_seconds(self.deps.clock.now());
         let entries = snapshot.entitled(self.attested.selectors(), now);
-        if !entries.is_empty() {
+        // Who is not known well enough may be entitled to more than nobody is.
+        let is_nobody = entries.is_empty() && self.attested.gaps().is_empty();
+        if !entries.is_empty() || (is_nobody && verifiers == Verifiers::Anybody) {
             return Ok(Entitlement { snapshot, entries, at: now });
         }
         let (pid, uid) = (self.attested.peer().pid(), self.attested.peer().uid());
-        if self.attested.gaps().is_empty() {
+        if is_nobody {
             let selectors = self.attested.selectors();
             if let Some(left_out) = self.deps.complaints.admit(uid, Instant::now()) {
                 // How many of this user were not logged since the last that was.

@@ -228,7 +228,7 @@ impl View for Bundles {
     }
 
     async fn compute(&mut self) -> Result<JwtBundlesResponse, WorkloadError> {
-        let entitlement = self.caller.entitlement()?;
+        let entitlement = self.caller.entitlement_to_bundles()?;
         let own = entitlement.snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
         let bundles = entitlement.snapshot.federated(&entitlement.entries).chain([own]);
         let document = |bundle: &Arc<crate::identity::PreparedBundle>| {

@@ -19,6 +19,7 @@ use steeple_proto::workload::{
 use tonic::Code;
 
 use self::client::{Bench, Mood, code, federating, first, foreign, request, web};
+use super::Verifiers;
 use crate::server_api::ServerError;
 
 /// How each call of the X.509 and JWT profiles ends: those of a stream with its first message.
@@ -66,6 +67,31 @@ async fn who_is_not_registered_is_denied() {
     assert_eq!(refused.unwrap_err().message(), "no identity issued");
     bench.attestor.is(Mood::Finds(&["u:1"]));
     assert_eq!(codes(&bench).await, [ok; 5]);
+}
+
+/// What is public anyway is given to who only verifies others, if that is configured.
+#[tokio::test(start_paused = true)]
+async fn who_is_not_registered_may_be_given_the_own_bundle_and_no_other() {
+    let entries = vec![federating(web(), &["b"])];
+    let bench = Bench::with(entries.clone(), Verifiers::Anybody).await;
+    bench.publish(entries, vec![foreign("b").bundle]);
+    let [denied, ok, unknown] = [Code::PermissionDenied, Code::Ok, Code::Unavailable];
+    bench.attestor.is(Mood::Finds(&["u:2"]));
+    assert_eq!(codes(&bench).await, [denied, ok, denied, ok, ok]);
+    assert_eq!(told(&bench).await, [["spiffe://td"], ["spiffe://td"]]);
+    bench.attestor.is(Mood::Finds(&["u:1"]));
+    assert_eq!(told(&bench).await, [["spiffe://b", "spiffe://td"], ["spiffe://b", "spiffe://td"]]);
+    // It may be entitled to more than that.
+    bench.attestor.is(Mood::Fails);
+    assert_eq!(codes(&bench).await, [unknown, unknown, unknown, unknown, ok]);
+}
+
+/// The trust domains whose bundles a caller is told, of either kind.
+async fn told(bench: &Bench) -> [Vec<String>; 2] {
+    let mut api = bench.api();
+    let x509 = first(api.fetch_x509_bundles(request(X509BundlesRequest {})).await).await.unwrap();
+    let jwt = first(api.fetch_jwt_bundles(request(JwtBundlesRequest {})).await).await.unwrap();
+    [x509.bundles.into_keys().collect(), jwt.bundles.into_keys().collect()]
 }
 
 /// WEP-14, H068: an agent that has heard nothing yet is not ready, which is not a denial.

@@ -146,7 +146,7 @@ impl View for Bundles {
     }
 
     async fn compute(&mut self) -> Result<X509BundlesResponse, WorkloadError> {
-        let entitlement = self.caller.entitlement()?;
+        let entitlement = self.caller.entitlement_to_bundles()?;
         let own = own_bundle(&entitlement)?;
         let mut bundles = federated(&entitlement);
         bundles.insert(own.trust_domain().id().to_string(), own.x509_der().to_vec());

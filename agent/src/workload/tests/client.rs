@@ -31,7 +31,7 @@ use crate::identity::tests::entry;
 use crate::identity::tests::node::Node;
 use crate::identity::{PreparedBundle, Snapshot};
 use crate::peer::Peer;
-use crate::workload::{Complaints, DelegatedIdentityApi, Deps, WorkloadApi};
+use crate::workload::{Complaints, DelegatedIdentityApi, Deps, Verifiers, WorkloadApi};
 
 /// How long an attestor may take.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -92,6 +92,10 @@ pub(super) struct Bench {
 impl Bench {
     /// With these entries. The caller has the selector `u:1`; a second attestor always fails.
     pub(super) async fn new(entries: Vec<Entry>) -> Self {
+        Self::with(entries, Verifiers::Registered).await
+    }
+
+    pub(super) async fn with(entries: Vec<Entry>, verifiers: Verifiers) -> Self {
         let node = Node::new(entries).await;
         let (attestor, second) = (Fake::new(Mood::Finds(&["u:1"])), Fake::new(Mood::Fails));
         let attestors: Vec<(Arc<dyn WorkloadAttestor>, _)> =
@@ -105,6 +109,7 @@ impl Bench {
             clock: node.clock.clone(),
             stop: stop.clone(),
             complaints: Complaints::default(),
+            verifiers,
         };
         let delegates = ["spiffe://td/web".parse().unwrap()].into();
         let delegated = DelegatedIdentityApi::new(deps.clone(), delegates);

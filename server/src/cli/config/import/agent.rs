@@ -53,13 +53,10 @@ const AGENT: &[Row] = &[
             "Envoy's SDS is not served; Envoy can be given files by `steeple-agent api fetch x509 --write`",
         ),
     ),
-    ("disable_workload_api", Unless("false", "the Workload API is what the agent is there for")),
+    ("disable_workload_api", Elsewhere(Kind::Bool)),
     ("disable_sds_api", Moot("Envoy's SDS is not served")),
     ("workload_x509_svid_key_type", As("workload_x509_svid_key_type", Kind::Text)),
-    (
-        "allow_unauthenticated_verifiers",
-        Unless("false", "a caller without an identity gets nothing, bundles included"),
-    ),
+    ("allow_unauthenticated_verifiers", As("allow_unauthenticated_verifiers", Kind::Bool)),
     ("allowed_foreign_jwt_claims", No("no claims of foreign tokens are changed")),
     ("availability_target", No("an SVID is renewed at half of its life")),
     ("x509_svid_cache_max_size", Moot(OWN_KEYS)),
@@ -135,6 +132,16 @@ pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
     }
     let settings = &carried.settings;
     settings.iter().cloned().for_each(|setting| out.set(setting));
+    if let Some(item) =
+        carried.item("disable_workload_api").filter(|item| text(&item.value) == "true")
+    {
+        if settings.iter().any(|(key, _)| *key == "admin_socket_path") {
+            out.set(("disable_workload_api", "true".into()));
+        } else {
+            let why = "nothing else would be served: Envoy's SDS is not, and there is no admin_socket_path";
+            out.leave_out(item, "agent.disable_workload_api", why);
+        }
+    }
     let is_set = |name: &str| settings.iter().any(|(key, _)| *key == name);
     if !is_set("data_dir") {
         let why = "SPIRE's default is where it was started.";

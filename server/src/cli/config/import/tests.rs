@@ -348,3 +348,21 @@ fn what_is_no_configuration_of_spires_is_refused() {
     check("server {\n x = \n}\n", "line 2");
     check("trust_domain = \"td\"\n", "a block `server`");
 }
+
+#[test]
+fn what_an_agent_serves_is_carried_over() {
+    let agent = |lines: &str| format!("agent {{\n{lines}\n}}\nplugins {{\n}}\n");
+    let check = |lines: &str, expected: &str| {
+        let text = agent(lines);
+        assert!(imported(&text).toml.contains(expected), "{}", imported(&text).toml);
+        assert_eq!(remarks(&text), (vec![], vec![]));
+    };
+    check("allow_unauthenticated_verifiers = true", "allow_unauthenticated_verifiers = true\n");
+    check("log_file = \"a.log\"", "[log]\nfile = \"/opt/spire/a.log\"\n");
+    check("disable_workload_api = false", "");
+    let alone = "disable_workload_api = true";
+    check(&format!("admin_socket_path = \"/a\"\n{alone}"), "disable_workload_api = true\n");
+    // SPIRE's agent would serve SDS, and ours nothing.
+    assert_eq!(remarks(&agent(alone)).0, ["2 agent.disable_workload_api"]);
+    assert!(!imported(&agent(alone)).toml.contains("disable_workload_api"));
+}
