@@ -1,4 +1,4 @@
-//! Flags of SPIRE's that neither of its successors here has anything for: each is refused with the
+//! A flag of SPIRE's that neither of its successors here has anything for: it is refused with the
 //! reason, and with what to do instead.
 
 use clap::Args;
@@ -8,18 +8,6 @@ use clap::Args;
 pub struct Pipe {
     #[arg(long = "namedPipeName", hide = true, value_parser = no_named_pipe)]
     _named_pipe_name: Option<String>,
-}
-
-/// The value of a flag that changes nothing here as long as it is `harmless`.
-///
-/// # Errors
-/// It is something else: `why` that will not do.
-pub fn unless(
-    text: &str,
-    harmless: &'static str,
-    why: &'static str,
-) -> Result<String, &'static str> {
-    if text.eq_ignore_ascii_case(harmless) { Ok(text.to_owned()) } else { Err(why) }
 }
 
 fn no_named_pipe(_: &str) -> Result<String, &'static str> {

@@ -39,6 +39,8 @@ mod log_file;
 mod logs;
 #[path = "e2e/nested.rs"]
 mod nested;
+#[path = "e2e/rebootstrap.rs"]
+mod rebootstrap;
 #[path = "e2e/rotation.rs"]
 mod rotation;
 #[path = "e2e/scale.rs"]

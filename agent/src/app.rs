@@ -41,6 +41,7 @@ use crate::node::contact::{self, ServerContact};
 use crate::node::task::Node;
 use crate::node::{self, NodeError, NodeStatus};
 use crate::peer::Peer;
+use crate::server_api::link::Listeners;
 use crate::server_api::{Denial, ServerApi};
 use crate::sync::{self, Sync, SyncStatus};
 use crate::workload::{self, Complaints, DelegatedIdentityApi, WorkloadApi};
@@ -68,6 +69,7 @@ struct Wires {
     stop: CancellationToken,
     material: watch::Sender<Option<Arc<Material>>>,
     anchors: watch::Sender<Arc<AnchorSet>>,
+    distrust: watch::Sender<bool>,
     status: watch::Sender<NodeStatus>,
     bundle: watch::Sender<Option<Arc<Bundle>>>,
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
@@ -151,7 +153,8 @@ async fn serve(config: Config, log: Log) -> anyhow::Result<()> {
 fn start(config: Config, sockets: Sockets) -> anyhow::Result<Running> {
     let wires = Wires::new();
     let (denials, heard) = mpsc::channel(1);
-    let contact = wires.contact(&config, denials).context("setting up TLS")?;
+    let listeners = Listeners { denials, distrust: wires.distrust.clone() };
+    let contact = wires.contact(&config, listeners).context("setting up TLS")?;
     let server = contact.server();
     let sync = wires.sync(&config, server.clone());
     let workload = wires.workload(&config, server.clone(), sockets.clients);
@@ -176,6 +179,7 @@ fn start(config: Config, sockets: Sockets) -> anyhow::Result<Running> {
         node::Config {
             trust_domain: config.trust_domain,
             trust: config.trust,
+            rebootstrap: config.rebootstrap,
             file: config.data_dir.join(AGENT_FILE),
         },
         channels,
@@ -211,6 +215,7 @@ impl Wires {
             stop: CancellationToken::new(),
             material: watch::Sender::new(None),
             anchors: watch::Sender::default(),
+            distrust: watch::Sender::default(),
             status: watch::Sender::default(),
             bundle: watch::Sender::new(None),
             snapshot: watch::Sender::new(None),
@@ -222,7 +227,7 @@ impl Wires {
     fn contact(
         &self,
         config: &Config,
-        denials: mpsc::Sender<Denial>,
+        listeners: Listeners,
     ) -> Result<ServerContact, ConnectorError> {
         let deps = contact::Deps {
             address: Arc::clone(&config.server),
@@ -231,7 +236,7 @@ impl Wires {
             anchors: self.anchors.subscribe(),
             clock: self.clock.clone(),
         };
-        ServerContact::new(deps, denials)
+        ServerContact::new(deps, listeners)
     }
 
     fn sync(&self, config: &Config, server: Arc<dyn ServerApi>) -> Sync {
@@ -260,6 +265,7 @@ impl Wires {
             anchors: self.anchors.clone(),
             status: self.status.clone(),
             denials,
+            distrust: self.distrust.subscribe(),
             bundle: self.bundle.subscribe(),
         }
     }

@@ -16,6 +16,7 @@ use steeple::telemetry::Settings;
 use crate::attest::AttestorConfig;
 use crate::node::attestor::NodeAttestor;
 use crate::node::join_token::JoinToken;
+use crate::node::plan::Rebootstrap;
 use crate::node::trust::TrustSource;
 use crate::node::x509pop::X509Pop;
 use crate::workload::Verifiers;
@@ -23,6 +24,7 @@ use crate::workload::Verifiers;
 mod flags;
 pub mod home;
 mod raw;
+mod rebootstrap;
 mod sockets;
 
 pub use self::flags::Flags;
@@ -39,6 +41,8 @@ pub struct Config {
     pub trust_domain: TrustDomain,
     /// Why the server is believed at the first contact.
     pub trust: TrustSource,
+    /// Whether that is believed again where the server proves to be another one.
+    pub rebootstrap: Rebootstrap,
     /// How this node proves what it is.
     pub node_attestor: NodeAttestorConfig,
     /// Where the agent keeps what makes it the same agent after a restart.

@@ -6,6 +6,9 @@
 //!
 //! A ban is another thing than a refusal: key and SVID are destroyed at once, and nothing is served
 //! until the server takes the node back.
+//!
+//! A server that does not prove to be the one that is believed is no server. Only where that is
+//! configured, and after a while, is the configured trust bundle believed once more.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,7 +37,7 @@ pub mod x509pop;
 
 use self::attestor::NodeAttestor;
 use self::contact::Contact;
-use self::plan::Standing;
+use self::plan::{Rebootstrap, Standing};
 use self::saved::SavedError;
 use self::trust::TrustSource;
 use crate::server_api::Denial;
@@ -57,6 +60,8 @@ pub struct Config {
     pub trust_domain: TrustDomain,
     /// Why the server is believed at the first contact.
     pub trust: TrustSource,
+    /// Whether it is believed again where the server proves to be another one.
+    pub rebootstrap: Rebootstrap,
     /// Where key and SVID are kept.
     pub file: PathBuf,
 }
@@ -72,6 +77,8 @@ pub struct Channels {
     pub status: watch::Sender<NodeStatus>,
     /// The server's refusals.
     pub denials: mpsc::Receiver<Denial>,
+    /// Whether whoever answered last did not prove to be the server.
+    pub distrust: watch::Receiver<bool>,
     /// The own bundle as the last sync saw it.
     pub bundle: watch::Receiver<Option<Arc<Bundle>>>,
 }
@@ -85,13 +92,16 @@ pub struct NodeStatus {
     pub spiffe_id: Option<SpiffeId>,
     /// Until when its SVID is valid, if it has one.
     pub not_after: Option<SystemTime>,
+    /// How often it came to believe another server.
+    pub bootstraps: u32,
     /// Why the last try to become or stay an agent failed, and what would help.
     pub trouble: Option<String>,
 }
 
 impl Default for NodeStatus {
     fn default() -> Self {
-        Self { standing: Standing::Unattested, spiffe_id: None, not_after: None, trouble: None }
+        let standing = Standing::Unattested;
+        Self { standing, spiffe_id: None, not_after: None, bootstraps: 0, trouble: None }
     }
 }
 

@@ -93,6 +93,7 @@ pub struct Sync {
     pace: Pace,
     next: SystemTime,
     standing: Standing,
+    bootstraps: u32,
 }
 
 impl Sync {
@@ -100,9 +101,9 @@ impl Sync {
     #[must_use]
     pub fn new(deps: Deps, config: Config, channels: Channels) -> Self {
         let (pace, next) = (Pace::new(config.interval), deps.clock.now());
-        let standing = deps.node.borrow().standing;
+        let NodeStatus { standing, bootstraps, .. } = *deps.node.borrow();
         let view = View::empty(&config.trust_domain);
-        Self { deps, config, channels, view, pace, next, standing }
+        Self { deps, config, channels, view, pace, next, standing, bootstraps }
     }
 
     /// Synchronises until told to stop.
@@ -120,10 +121,16 @@ impl Sync {
                 () = self.deps.refresh.notified() => self.hasten(),
                 () = clock::sleep_until(&*clock, next) => {
                     let mut node = self.deps.node.clone();
+                    let bootstraps = self.bootstraps;
+                    let is_left = |node: &NodeStatus| {
+                        node.standing == Standing::Banned || node.bootstraps != bootstraps
+                    };
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => return,
-                        // Whatever the server is about to say of a banned node is of no use.
-                        Ok(_) = node.wait_for(|node| node.standing == Standing::Banned) => {
+                        // Whatever the server is about to say is of no use, of a banned node or to one
+                        // that believes another server now.
+                        Ok(_) = node.wait_for(is_left) => {
                             self.next = self.deps.clock.now() + self.config.interval;
                         }
                         () = self.due() => {}
@@ -203,7 +210,13 @@ impl Sync {
     }
 
     fn node_changed(&mut self) {
-        let standing = self.deps.node.borrow_and_update().standing;
+        let NodeStatus { standing, bootstraps, .. } = *self.deps.node.borrow_and_update();
+        if std::mem::replace(&mut self.bootstraps, bootstraps) != bootstraps {
+            // Another server has other entries by the same names. Until it has said which, what is
+            // known is served.
+            self.view = View::empty(&self.config.trust_domain);
+            self.next = self.deps.clock.now();
+        }
         // A node says more of itself than what it is.
         if std::mem::replace(&mut self.standing, standing) == standing {
             return;

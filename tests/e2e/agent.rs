@@ -54,6 +54,15 @@ fn prints(output: &Output, expected: &str) {
     assert!(output.status.success() && stdout(output).contains(expected), "{output:?}");
 }
 
+#[test]
+fn an_agent_may_serve_delegates_and_administrators_alone() {
+    let agent = "admin_socket_path = \"{dir}/agent-admin/admin.sock\"\n\
+                 disable_workload_api = true";
+    let node = Deployment::with(Settings { agent, ..Settings::default() });
+    prints(&spire(&node, "healthcheck -socketPath {admin}"), "Agent is healthy.");
+    assert!(!node.socket().exists());
+}
+
 /// Scenario agent-cli
 #[test]
 fn agent_cli_says_whether_the_agent_is_healthy_and_its_configuration_valid() {

@@ -15,7 +15,7 @@ use tonic::Code;
 
 use crate::harness::process::command;
 use crate::harness::workload::{connect, fetch, first_answer, next, request};
-use crate::harness::{Deployment, bin, eventually, skipped, stderr, stdout};
+use crate::harness::{Deployment, Settings, bin, eventually, skipped, stderr, stdout};
 
 const NOBODY: u32 = 65_534;
 
@@ -44,6 +44,25 @@ async fn a_registered_process_gets_an_svid_with_a_key_and_a_bundle() {
     let (answer, _) = first_answer(&node.socket()).await;
     assert_eq!(ids(&answer.svids), ["spiffe://example.org/web"]);
     assert!(!answer.svids[0].bundle.is_empty() && !answer.svids[0].x509_svid_key.is_empty());
+}
+
+/// A verifier that only has to know whom to believe.
+#[tokio::test]
+async fn a_process_without_identity_may_be_given_the_own_bundle() {
+    let agent = "allow_unauthenticated_verifiers = true\n";
+    let node = Deployment::with(Settings { agent, ..Settings::default() });
+    let refused = fetch(&node.socket()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let mut client = connect(&node.socket()).await;
+    let own = ["spiffe://example.org"];
+    let mut x509 =
+        client.fetch_x509_bundles(request(X509BundlesRequest {})).await.unwrap().into_inner();
+    let told = next(&mut x509).await.unwrap().bundles;
+    assert!(told.keys().eq(own) && told.values().all(|bundle| !bundle.is_empty()), "{told:?}");
+    let mut jwt =
+        client.fetch_jwt_bundles(request(JwtBundlesRequest {})).await.unwrap().into_inner();
+    let told = next(&mut jwt).await.unwrap().bundles;
+    assert!(told.keys().eq(own) && told.values().all(|bundle| !bundle.is_empty()), "{told:?}");
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use steeple::config::log::LogFlags;
-use steeple::config::{ConfigError, absolute};
+use steeple::config::{ConfigError, HumanDuration, absolute};
 
+use super::rebootstrap::RebootstrapMode;
 use super::{invalid, raw};
 use crate::node::join_token::Token;
 
@@ -61,6 +62,19 @@ pub struct Flags {
     /// Instead of a bundle: believe the first server that answers. For tests
     #[arg(long, alias = "insecureBootstrap")]
     pub insecure_bootstrap: bool,
+    /// Whether the trust bundle is believed once more if the server is not trusted any more: never,
+    /// auto or always
+    #[arg(
+        long,
+        value_name = "MODE",
+        alias = "rebootstrapMode",
+        ignore_case = true,
+        hide_possible_values = true
+    )]
+    pub rebootstrap_mode: Option<RebootstrapMode>,
+    /// How long it is not before that
+    #[arg(long, value_name = "DURATION", alias = "rebootstrapDelay")]
+    pub rebootstrap_delay: Option<HumanDuration>,
     /// Where the agent keeps its key, its SVID and what it knows
     #[arg(long, value_name = "DIR", alias = "dataDir")]
     pub data_dir: Option<PathBuf>,
@@ -112,6 +126,8 @@ impl Flags {
         }
         file.server = server((self.server, self.server_address, self.server_port), file.server);
         file.trust_domain = self.trust_domain.or(file.trust_domain);
+        file.rebootstrap_mode = self.rebootstrap_mode.or(file.rebootstrap_mode);
+        file.rebootstrap_delay = self.rebootstrap_delay.or(file.rebootstrap_delay);
         file.data_dir = self.data_dir.as_deref().map(absolute).or(file.data_dir);
         file.socket_path = self.socket.as_deref().map(absolute).or(file.socket_path);
         if self.allow_unauthenticated_verifiers {

@@ -12,7 +12,8 @@ use steeple::config::{ConfigError, HumanDuration};
 use steeple::id::TrustDomain;
 use steeple::keys::KeyAlgorithm;
 
-use super::{DEFAULT_SYNC_INTERVAL, NodeAttestorConfig, home, invalid, sockets};
+use super::rebootstrap::RebootstrapMode;
+use super::{DEFAULT_SYNC_INTERVAL, NodeAttestorConfig, home, invalid, rebootstrap, sockets};
 use crate::attest::AttestorConfig;
 use crate::node::join_token::{JoinToken, Token};
 use crate::node::trust::TrustSource;
@@ -33,6 +34,8 @@ pub(super) struct Config {
     pub(super) trust_bundle: Option<String>,
     pub(super) trust_bundle_fingerprint: Option<String>,
     pub(super) insecure_bootstrap: Option<bool>,
+    pub(super) rebootstrap_mode: Option<RebootstrapMode>,
+    pub(super) rebootstrap_delay: Option<HumanDuration>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) socket_path: Option<PathBuf>,
     pub(super) disable_workload_api: Option<bool>,
@@ -70,10 +73,15 @@ pub(super) fn check(raw: Config) -> Result<super::Config, ConfigError> {
     let public = (!disable_workload_api).then_some(&*socket_path);
     let delegates = raw.authorized_delegates.as_deref();
     let admin = sockets::admin(raw.admin_socket_path, delegates, (public, &trust_domain))?;
+    let x509pop = raw.node_attestor.and_then(|attestor| attestor.x509pop);
+    let node_attestor = node_attestor((raw.join_token, raw.join_token_file, x509pop), &data_dir)?;
+    let rebootstrap = (raw.rebootstrap_mode, raw.rebootstrap_delay);
+    let rebootstrap = rebootstrap::check(rebootstrap.0, rebootstrap.1, (&node_attestor, &trust))?;
     Ok(super::Config {
         server,
         trust_domain,
         trust,
+        rebootstrap,
         socket_path,
         disable_workload_api,
         verifiers: match raw.allow_unauthenticated_verifiers {
@@ -85,10 +93,7 @@ pub(super) fn check(raw: Config) -> Result<super::Config, ConfigError> {
         workload_key: raw.workload_x509_svid_key_type.unwrap_or(KeyAlgorithm::EcP256),
         workload_attestors: workload_attestors(raw.workload_attestor)?,
         log: raw.log.unwrap_or_default().settings(&data_dir),
-        node_attestor: {
-            let x509pop = raw.node_attestor.and_then(|attestor| attestor.x509pop);
-            node_attestor((raw.join_token, raw.join_token_file, x509pop), &data_dir)?
-        },
+        node_attestor,
         data_dir,
     })
 }

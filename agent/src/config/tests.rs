@@ -47,6 +47,18 @@ fn a_short_file_is_enough() {
 }
 
 #[test]
+fn the_trust_bundle_is_believed_once_more_only_where_that_is_said() {
+    let of = |lines: &str| parse(&with(lines)).unwrap().rebootstrap;
+    let x509pop = "[node_attestor.x509pop]\nprivate_key_path = 'k'\ncertificate_path = 'c'";
+    let minutes = |minutes: u64| Rebootstrap::After(Duration::from_secs(60 * minutes));
+    assert_eq!(parse(FILE).unwrap().rebootstrap, Rebootstrap::Never);
+    assert_eq!(of("rebootstrap_delay = '1m'"), Rebootstrap::Never);
+    assert_eq!(of("rebootstrap_mode = 'auto'"), minutes(10));
+    assert_eq!(of("rebootstrap_mode = 'auto'\nrebootstrap_delay = '1m'"), minutes(1));
+    assert_eq!(of(&format!("rebootstrap_mode = 'always'\n{x509pop}")), minutes(10));
+}
+
+#[test]
 fn flags_alone_are_enough() {
     let config = Config::load(Flags {
         server: Some("[::1]:1".into()),
@@ -78,6 +90,13 @@ fn each_key_that_will_not_do_is_named_with_what_would() {
     // WEP-03: there is no way to listen on a network.
     refused(&with("socket_path = 'tcp://0.0.0.0:1'"), &["`socket_path`", "absolute"]);
     refused(&with(&format!("socket_path = '/{}'", "s".repeat(107))), &["107 bytes"]);
+    refused(&with("rebootstrap_mode = 'maybe'"), &["maybe", "never"]);
+    refused(&with("rebootstrap_delay = '0s'"), &["`rebootstrap_delay` is 0s", "between 1s"]);
+    // A token works once, and the first server that answers is not believed twice.
+    refused(&with("rebootstrap_mode = 'always'"), &["`rebootstrap_mode` is always", "x509pop"]);
+    let insecure = with("rebootstrap_mode = 'auto'\ninsecure_bootstrap = true");
+    let insecure = insecure.replace("trust_bundle = 'bundle.pem'", "");
+    refused(&insecure, &["`rebootstrap_mode` is auto", "insecure_bootstrap"]);
     refused(&with("sync_interval = '0s'"), &["`sync_interval`", "between 1s and 1h"]);
     refused(&with("sync_intervall = '5s'"), &["unknown field `sync_intervall`"]);
     refused(&with("workload_x509_svid_key_type = 'x'"), &["ec-p256"]);
@@ -208,6 +227,7 @@ fn the_example_is_valid_and_shows_every_key_with_its_default() {
     let config = parse(&all).unwrap();
     assert_eq!(config.sync_interval, DEFAULT_SYNC_INTERVAL);
     assert_eq!(config.workload_key, KeyAlgorithm::EcP256);
+    assert_eq!((config.verifiers, config.rebootstrap), (Verifiers::Registered, Rebootstrap::Never));
     let file = Some("/var/log/steeple/agent.log".into());
     assert_eq!(config.log, Settings { file, ..Settings::default() });
     assert_eq!(config.workload_attestors, AttestorConfig::standard());

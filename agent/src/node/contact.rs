@@ -8,11 +8,10 @@ use steeple::clock::Clock;
 use steeple::id::TrustDomain;
 use steeple::tls::{ClientDeps, Connector, ConnectorError, ExpectedServer, Material, Trust};
 use steeple::x509::verify::AnchorSet;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use crate::server_api::Denial;
 use crate::server_api::grpc::Grpc;
-use crate::server_api::link::Link;
+use crate::server_api::link::{Link, Listeners};
 use crate::server_api::node_api::NodeApi;
 use crate::server_api::tls::TlsDial;
 
@@ -55,12 +54,12 @@ pub struct ServerContact {
 }
 
 impl ServerContact {
-    /// Connects when there is something to say. `denials` hears when the server does not take this
-    /// node for an agent any more.
-    pub fn new(deps: Deps, denials: mpsc::Sender<Denial>) -> Result<Self, ConnectorError> {
+    /// Connects when there is something to say. The listeners hear of what this node says as the
+    /// agent that it is.
+    pub fn new(deps: Deps, listeners: Listeners) -> Result<Self, ConnectorError> {
         let trust = Trust::Anchors(deps.anchors.clone());
         let dial = dial(&deps, deps.material.clone(), trust)?;
-        let link = Arc::new(Link::new(Arc::new(dial), Some(denials)));
+        let link = Arc::new(Link::new(Arc::new(dial), Some(listeners)));
         Ok(Self { agent: Arc::new(Grpc::new(Arc::clone(&link))), link, deps })
     }
 

@@ -39,6 +39,17 @@ pub struct Situation {
     pub retry_at: SystemTime,
     /// When to store again what could not be stored.
     pub store_at: Option<SystemTime>,
+    /// When to believe once more what is configured.
+    pub rebootstrap_at: Option<SystemTime>,
+}
+
+/// Whether what is configured is believed once more where whoever answers is not believed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rebootstrap {
+    /// Never.
+    Never,
+    /// When that has lasted for so long.
+    After(Duration),
 }
 
 /// When an SVID is to be renewed, and when it is worth nothing any more.
@@ -61,6 +72,9 @@ pub enum Next {
     Expire,
     /// Attest the node.
     Attest,
+    /// Attest it at the server that the configured trust bundle vouches for, and keep what it is
+    /// until that has succeeded.
+    Rebootstrap,
     /// Get a new SVID while the old one is valid.
     Renew,
     /// Attest if there is something new to present; else ask whether the refusal still stands.
@@ -92,6 +106,30 @@ impl Term {
 /// What to do in this situation.
 #[must_use]
 pub fn next(situation: &Situation, now: SystemTime) -> Next {
+    match (next_without_rebootstrap(situation, now), situation.rebootstrap_at) {
+        // What has expired is not presented while that goes on.
+        (Next::Expire, _) => Next::Expire,
+        (_, Some(at)) if at <= now => Next::Rebootstrap,
+        (Next::Wait(until), Some(at)) => Next::Wait(until.min(at)),
+        (next, _) => next,
+    }
+}
+
+/// When to believe once more what is configured, where whoever answers has not been believed
+/// `since` then, and not before some time after the last try.
+#[must_use]
+pub fn rebootstrap_at(
+    mode: Rebootstrap,
+    since: Option<SystemTime>,
+    not_before: SystemTime,
+) -> Option<SystemTime> {
+    match mode {
+        Rebootstrap::Never => None,
+        Rebootstrap::After(delay) => since.map(|since| (since + delay).max(not_before)),
+    }
+}
+
+fn next_without_rebootstrap(situation: &Situation, now: SystemTime) -> Next {
     let store_at = situation.store_at.map(|at| end_of_wait(at, MAX_RETRY_AFTER, now));
     match (next_call(situation, now), store_at) {
         (Next::Wait(_), Some(at)) if at <= now => Next::Store,
@@ -203,7 +241,8 @@ mod tests {
     /// An SVID that is to be renewed at 100 and valid until 200.
     fn situation(standing: Standing, retry_at: i64) -> Situation {
         let svid = Some(Term { renew_at: at(100), not_after: at(200) });
-        Situation { standing, svid, retry_at: at(retry_at), store_at: None }
+        let (store_at, rebootstrap_at) = (None, None);
+        Situation { standing, svid, retry_at: at(retry_at), store_at, rebootstrap_at }
     }
 
     #[track_caller]
@@ -264,6 +303,24 @@ mod tests {
         let svid = Some(Term { renew_at: at(10_000), not_after: at(20_000) });
         let set_back = Situation { svid, ..unstored(at(5_000)) };
         check(set_back, 100, Next::Store);
+    }
+
+    #[test]
+    fn what_is_configured_is_believed_once_more_where_that_is_wanted_and_after_a_while() {
+        let ten = Rebootstrap::After(Duration::from_secs(10));
+        assert_eq!(rebootstrap_at(Rebootstrap::Never, Some(at(0)), at(0)), None);
+        assert_eq!(rebootstrap_at(ten, None, at(0)), None);
+        assert_eq!(rebootstrap_at(ten, Some(at(50)), at(0)), Some(at(60)));
+        assert_eq!(rebootstrap_at(ten, Some(at(50)), at(70)), Some(at(70)));
+        let others = [Standing::Unattested, Standing::Refused(Denial::Expired), Standing::Banned];
+        for standing in others.into_iter().chain([Standing::Attested, Standing::Expired]) {
+            let due = Situation { rebootstrap_at: Some(at(60)), ..situation(standing, 150) };
+            check(due, 59, Next::Wait(at(60)));
+            check(due, 60, Next::Rebootstrap);
+            // What has expired is dropped first.
+            check(due, 201, Next::Expire);
+            check(Situation { rebootstrap_at: Some(at(170)), ..due }, 120, Next::Wait(at(150)));
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Waits while the server refuses this node.
 const APPEAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 
+mod rebootstrap;
 mod refusals;
 
 /// The task.
@@ -43,6 +44,12 @@ pub struct Node {
     /// When to store again what could not be stored.
     store_at: Option<SystemTime>,
     store_again: Backoff,
+    /// Since when whoever answered was not believed.
+    distrusted_since: Option<SystemTime>,
+    /// When the next try to bootstrap anew may be made.
+    rebootstrap_after: SystemTime,
+    rebootstrap_again: Backoff,
+    bootstraps: u32,
     greeted: bool,
 }
 
@@ -64,6 +71,10 @@ impl Node {
             retry_at: now,
             store_at: None,
             store_again: Backoff::new(RETRY.0, RETRY.1),
+            distrusted_since: None,
+            rebootstrap_after: now,
+            rebootstrap_again: Backoff::new(RETRY.0, RETRY.1),
+            bootstraps: 0,
             greeted: false,
         };
         node.trust();
@@ -95,16 +106,23 @@ impl Node {
                 svid: self.term,
                 retry_at: self.retry_at,
                 store_at: self.store_at,
+                rebootstrap_at: self.rebootstrap_at(),
             };
             let next = plan::next(&situation, own.now());
             let wait = match next {
                 Next::Wait(until) => until,
-                Next::Expire | Next::Attest | Next::Renew | Next::Appeal | Next::Store => own.now(),
+                Next::Expire
+                | Next::Attest
+                | Next::Rebootstrap
+                | Next::Renew
+                | Next::Appeal
+                | Next::Store => own.now(),
             };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 Some(denial) = self.channels.denials.recv() => self.denied(denial).await,
+                Ok(()) = self.channels.distrust.changed() => self.distrust_changed(),
                 Ok(()) = self.channels.bundle.changed() => self.bundle_changed().await,
                 () = clock::sleep_until(&*own, wait) => tokio::select! {
                     () = stop.cancelled() => return Ok(()),
@@ -126,6 +144,10 @@ impl Node {
                 Ok(())
             }
             Next::Attest => self.attest().await,
+            Next::Rebootstrap => {
+                self.rebootstrap().await;
+                Ok(())
+            }
             Next::Renew => self.renew().await,
             Next::Appeal => self.plead().await,
         }
@@ -137,27 +159,37 @@ impl Node {
         }
         let attestation = self.attestation();
         match attestation.attest(&self.saved).await {
-            Ok((saved, bundle)) => {
-                if let Some(identity) = saved.identity.clone() {
-                    self.saved = saved;
-                    self.trust_bundle(&bundle);
-                    self.become_agent(&identity);
-                    // What proved this node may be worth nothing any more: its SVID is used anyway.
-                    if let Err(error) = self.store() {
-                        self.not_stored(&error);
-                    }
-                    info!(
-                        spiffe_id = %identity.svid.spiffe_id(),
-                        expires_at = clock::unix_seconds(identity.svid.not_after()),
-                        trust_domain_id = %identity.svid.spiffe_id().trust_domain().id(),
-                        reattestable = identity.reattestable,
-                        "Node attestation was successful"
-                    );
-                }
+            Ok(attested) => {
+                self.attested(attested);
                 Ok(())
             }
-            Err(failure) => self.attestation_failed(&failure).await,
+            Err(failure) => {
+                if failure.is_distrust() && !self.saved.trust.is_empty() {
+                    self.heard_of(false);
+                }
+                self.attestation_failed(&failure).await
+            }
         }
+    }
+
+    /// Takes up what an attestation has led to.
+    fn attested(&mut self, (saved, bundle): (Saved, Bundle)) {
+        let Some(identity) = saved.identity.clone() else { return };
+        self.saved = saved;
+        self.trust_bundle(&bundle);
+        self.heard_of(true);
+        self.become_agent(&identity);
+        // What proved this node may be worth nothing any more: its SVID is used anyway.
+        if let Err(error) = self.store() {
+            self.not_stored(&error);
+        }
+        info!(
+            spiffe_id = %identity.svid.spiffe_id(),
+            expires_at = clock::unix_seconds(identity.svid.not_after()),
+            trust_domain_id = %identity.svid.spiffe_id().trust_domain().id(),
+            reattestable = identity.reattestable,
+            "Node attestation was successful"
+        );
     }
 
     /// Takes up the SVID that had expired, if the clock no longer says so.
@@ -316,6 +348,7 @@ impl Node {
             standing: self.standing,
             spiffe_id: identity.map(|identity| identity.svid.spiffe_id().clone()),
             not_after: self.term.map(|term| term.not_after),
+            bootstraps: self.bootstraps,
             trouble,
         });
     }

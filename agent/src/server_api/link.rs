@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
@@ -35,7 +35,17 @@ const WINDOW: u32 = 512 * 1024;
 pub struct Link {
     dial: Arc<dyn Dial>,
     current: ArcSwap<Current>,
-    denials: Option<mpsc::Sender<Denial>>,
+    listeners: Option<Listeners>,
+}
+
+/// Who hears what the two ends think of each other.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    /// Hears when the server does not take this node for an agent any more. It is enough that it has
+    /// room for one.
+    pub denials: mpsc::Sender<Denial>,
+    /// Whether whoever answered last did not prove to be the server.
+    pub distrust: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -45,12 +55,11 @@ struct Current {
 }
 
 impl Link {
-    /// A link that connects by `dial`. `denials` hears when the server does not take this node for
-    /// an agent any more; it is enough that it has room for one.
+    /// A link that connects by `dial`.
     #[must_use]
-    pub fn new(dial: Arc<dyn Dial>, denials: Option<mpsc::Sender<Denial>>) -> Self {
+    pub fn new(dial: Arc<dyn Dial>, listeners: Option<Listeners>) -> Self {
         let current = Current { generation: 0, channel: channel(&dial) };
-        Self { current: ArcSwap::from_pointee(current), dial, denials }
+        Self { current: ArcSwap::from_pointee(current), dial, listeners }
     }
 
     /// Makes the next call use a new connection.
@@ -68,7 +77,10 @@ impl Link {
     {
         let used = self.current.load_full();
         let error = match attempt(request(used.channel.clone())).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                self.proved(true);
+                return Ok(answer);
+            }
             Err(error) => error,
         };
         let newest = self.current.load_full();
@@ -76,7 +88,10 @@ impl Link {
         let replaced = newest.generation != used.generation;
         let error = if replaced && matches!(error, ServerError::Denied(_)) {
             match attempt(request(newest.channel.clone())).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.proved(true);
+                    return Ok(answer);
+                }
                 Err(error) => error,
             }
         } else {
@@ -89,22 +104,32 @@ impl Link {
     fn note(&self, error: &ServerError, generation: u64) {
         match error {
             ServerError::Denied(denial) => {
-                if let Some(denials) = &self.denials {
+                self.proved(true);
+                if let Some(Listeners { denials, .. }) = &self.listeners {
                     // A full channel holds a denial that was not heard yet, and one is enough.
                     let _heard = denials.try_send(*denial);
                 }
             }
             // The connection may be dead without anybody having said so.
             ServerError::Timeout => self.replace(generation),
-            ServerError::Unavailable(_)
-            | ServerError::Untrusted(_)
-            | ServerError::Busy { .. }
+            ServerError::Untrusted(_) => self.proved(false),
+            // Only the server itself says so.
+            ServerError::Busy { .. }
             | ServerError::Forbidden(_)
             | ServerError::Invalid(_)
             | ServerError::TooLarge(_)
-            | ServerError::Unsupported(_)
-            | ServerError::Failed(_)
-            | ServerError::Answer(_) => {}
+            | ServerError::Unsupported(_) => self.proved(true),
+            ServerError::Unavailable(_) | ServerError::Failed(_) | ServerError::Answer(_) => {}
+        }
+    }
+
+    /// Whoever answered is the server, or did not prove to be.
+    fn proved(&self, is_server: bool) {
+        if let Some(Listeners { distrust, .. }) = &self.listeners {
+            // Doubts are heard each time, also by who has come to believe somebody else meanwhile.
+            distrust.send_if_modified(|is_distrusted| {
+                std::mem::replace(is_distrusted, !is_server) || !is_server
+            });
         }
     }
 

@@ -10,7 +10,7 @@ use steeple_proto::spire::api::server::agent::v1::{self as agent, attest_agent_r
 use steeple_proto::spire::api::server::entry::v1::entry_server::{Entry as EntryApi, EntryServer};
 use steeple_proto::spire::api::server::entry::v1::{self as entry};
 use steeple_proto::spire::api::types;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::dial::{Dial, DialError, Stream};
 use super::grpc::Grpc;
-use super::link::Link;
+use super::link::{Link, Listeners};
 use super::node_api::{AttestError, ChallengeError, NodeApi as _, Opening, Responder};
 use super::*;
 
@@ -251,7 +251,9 @@ async fn a_denial_is_heard_by_whoever_answers_for_this_node() {
     let script = Script::default();
     script.refusals.lock().unwrap().push_back(not_active());
     let (denials, mut heard) = mpsc::channel(1);
-    let client = Grpc::new(Arc::new(Link::new(Arc::new(script), Some(denials))));
+    let (distrust, _) = watch::channel(false);
+    let listeners = Listeners { denials, distrust };
+    let client = Grpc::new(Arc::new(Link::new(Arc::new(script), Some(listeners))));
     let error = client.renew(Vec::new()).await.unwrap_err();
     assert_eq!(error, ServerError::Denied(Denial::NotActive));
     assert_eq!(heard.recv().await, Some(Denial::NotActive));
@@ -283,4 +285,50 @@ async fn a_connection_is_kept_until_it_is_to_be_made_anew() {
 fn a_token_is_not_printed() {
     let token = BearerToken::new("a.b.c".into());
     assert_eq!(format!("{token:?} {}", token.expose()), "BearerToken(redacted) a.b.c");
+}
+
+/// Whoever is dialled proves to be the server, or not.
+#[derive(Debug, Default)]
+struct Doubtful {
+    script: Script,
+    errors: Mutex<VecDeque<DialError>>,
+}
+
+#[tonic::async_trait]
+impl Dial for Doubtful {
+    async fn dial(&self) -> Result<Box<dyn Stream>, DialError> {
+        let error = self.errors.lock().unwrap().pop_front();
+        match error {
+            Some(error) => Err(error),
+            None => self.script.dial().await,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_heard_whether_the_server_proves_to_be_the_server() {
+    let dial = Arc::new(Doubtful::default());
+    let (distrust, heard) = watch::channel(false);
+    let (denials, _) = mpsc::channel(1);
+    let link = Arc::new(Link::new(dial.clone(), Some(Listeners { denials, distrust })));
+    let client = Grpc::new(link.clone());
+    let untrusted = || DialError::Untrusted("who is that".into());
+    let away = || DialError::Unreachable("nobody".into());
+    let refused = || Status::invalid_argument("no");
+    // What dialling ends with, what the server says, and whether it is distrusted then.
+    for (error, refusal, expected) in [
+        (Some(away()), None, false),
+        (Some(untrusted()), None, true),
+        (Some(away()), None, true),
+        (None, Some(Status::unavailable("not now")), true),
+        (None, None, false),
+        (Some(untrusted()), None, true),
+        (None, Some(refused()), false),
+    ] {
+        dial.errors.lock().unwrap().extend(error.clone());
+        dial.script.refusals.lock().unwrap().extend(refusal.clone());
+        link.reconnect();
+        let _answered = client.renew(Vec::new()).await;
+        assert_eq!(*heard.borrow(), expected, "{error:?} {refusal:?}");
+    }
 }

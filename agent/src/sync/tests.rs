@@ -26,6 +26,8 @@ struct Server {
     fails: Mutex<Option<ServerError>>,
     hangs: Mutex<bool>,
     asked: Mutex<Vec<i64>>,
+    /// How many entries were known when it was asked last.
+    known: Mutex<usize>,
     at_once: Mutex<(usize, usize)>,
     clock: Arc<TokioClock>,
 }
@@ -43,7 +45,8 @@ impl ServerApi for Server {
         Err(ServerError::Unsupported("no".into()))
     }
 
-    async fn sync_entries(&self, _: &KnownEntries) -> Result<Vec<Arc<Entry>>, ServerError> {
+    async fn sync_entries(&self, known: &KnownEntries) -> Result<Vec<Arc<Entry>>, ServerError> {
+        *self.known.lock().unwrap() = known.len();
         self.asked.lock().unwrap().push(clock::unix_seconds(self.clock.now()) - 1_000_000);
         if *self.hangs.lock().unwrap() {
             std::future::pending::<()>().await;
@@ -97,6 +100,7 @@ impl World {
             fails: Mutex::default(),
             hangs: Mutex::default(),
             asked: Mutex::default(),
+            known: Mutex::default(),
             at_once: Mutex::default(),
             clock: clock.clone(),
         });
@@ -328,5 +332,35 @@ async fn on_a_banned_node_nobody_has_an_identity() {
     assert_eq!(world.asked(), [0; 0]);
     world.is(Standing::Attested);
     assert_eq!(sync.next().await, view(&["e1"], &["td"]));
+    sync.stop().await;
+}
+
+/// It has other entries, perhaps by the same names.
+#[tokio::test(start_paused = true)]
+async fn another_server_is_asked_at_once_and_for_all_that_it_has() {
+    let world = World::new();
+    world.entries(&[("e1", &[])]);
+    let mut sync = world.start();
+    sync.next().await;
+    world.fails(Some(ServerError::Untrusted("no path".into())));
+    seconds(3_600).await;
+    assert_eq!(*world.server.known.lock().unwrap(), 1);
+    world.asked();
+    world.node.send_modify(|node| node.bootstraps += 1);
+    seconds(1).await;
+    assert_eq!((world.asked(), *world.server.known.lock().unwrap()), (vec![3_600], 0));
+    // What is known is served until it has answered.
+    assert!(sync.is_quiet());
+    // A server that is left is not heard to the end.
+    *world.server.hangs.lock().unwrap() = true;
+    seconds(600).await;
+    *world.server.hangs.lock().unwrap() = false;
+    world.asked();
+    world.node.send_modify(|node| node.bootstraps += 1);
+    seconds(1).await;
+    assert_eq!(world.asked(), [4_201]);
+    world.fails(None);
+    world.entries(&[("e2", &[])]);
+    assert_eq!(sync.next().await, view(&["e2"], &["td"]));
     sync.stop().await;
 }

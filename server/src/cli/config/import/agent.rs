@@ -31,11 +31,8 @@ const AGENT: &[Row] = &[
     ),
     ("trust_bundle_spiffe_workload_api", No("give the bundle in a file: trust_bundle")),
     ("insecure_bootstrap", As("insecure_bootstrap", Kind::Bool)),
-    (
-        "rebootstrap_mode",
-        Unless("never", "a server that is not believed any more needs a new trust_bundle"),
-    ),
-    ("rebootstrap_delay", No("a server that is not believed any more needs a new trust_bundle")),
+    ("rebootstrap_mode", As("rebootstrap_mode", Kind::Lower)),
+    ("rebootstrap_delay", As("rebootstrap_delay", Kind::Duration)),
     ("join_token", As("join_token", Kind::Text)),
     ("join_token_file", As("join_token_file", Kind::Path)),
     ("log_file", Untouched),

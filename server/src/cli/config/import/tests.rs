@@ -359,6 +359,10 @@ fn what_an_agent_serves_is_carried_over() {
     };
     check("allow_unauthenticated_verifiers = true", "allow_unauthenticated_verifiers = true\n");
     check("log_file = \"a.log\"", "[log]\nfile = \"/opt/spire/a.log\"\n");
+    check(
+        "rebootstrap_mode = \"AUTO\"\nrebootstrap_delay = \"1h30m\"",
+        "rebootstrap_mode = \"auto\"\nrebootstrap_delay = \"1h 30m\"\n",
+    );
     check("disable_workload_api = false", "");
     let alone = "disable_workload_api = true";
     check(&format!("admin_socket_path = \"/a\"\n{alone}"), "disable_workload_api = true\n");
