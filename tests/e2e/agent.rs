@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use steeple_proto::spire::api::agent::delegatedidentity::v1::delegated_identity_client::DelegatedIdentityClient;
 use steeple_proto::spire::api::agent::delegatedidentity::v1::{
     FetchJwtsviDsRequest, SubscribeToJwtBundlesRequest, SubscribeToX509BundlesRequest,
@@ -19,6 +19,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::harness::process::command;
 use crate::harness::{Deployment, Settings, bin, eventually, stderr, stdout};
+use crate::spire_server_cli::shapes::shape;
 use crate::workload_api::this_user;
 
 /// A node whose agent has an admin socket, and one delegate.
@@ -211,6 +212,51 @@ fn agent_cli_prints_what_scripts_look_for() {
     assert!(info.contains(&id), "{info}");
     let set = stdout(&spire(&node, "logger set -level debug -socketPath {admin}"));
     assert_eq!(set, "Logger Level : debug\nLaunch Level : info\n\n");
+}
+
+/// Scenario agent-cli
+#[test]
+fn agent_cli_prints_json_with_the_names_that_scripts_look_for() {
+    let node = with_admin_socket();
+    node.register("/web", &[&this_user()]);
+    eventually("an SVID", || spire(&node, "api fetch").status.success().then_some(()));
+    let fetched = spire(&node, "api fetch jwt -audience a -format json");
+    let token: Value = serde_json::from_str(&stdout(&fetched)).unwrap();
+    assert!(token[1]["bundles"]["spiffe://example.org"].is_string(), "{token}");
+    let token = token[0]["svids"][0]["svid"].as_str().unwrap();
+    let validate = format!("api validate jwt -audience a -svid {token}");
+    let level = json!({ "current_level": "text", "launch_level": "text" });
+    for (command, expected) in [
+        (
+            "api fetch x509",
+            json!({
+                "svids": [{
+                    "spiffe_id": "text", "x509_svid": "text", "x509_svid_key": "text",
+                    "bundle": "text", "hint": "text",
+                }],
+                "crl": [], "federated_bundles": {},
+            }),
+        ),
+        (
+            "api fetch jwt -audience a",
+            json!([{ "svids": [{ "spiffe_id": "text", "svid": "text", "hint": "text" }] }]),
+        ),
+        (
+            &validate,
+            json!({
+                "spiffe_id": "text",
+                "claims": { "aud": ["text"], "exp": "number", "iat": "number", "sub": "text" },
+            }),
+        ),
+        ("logger get -socketPath {admin}", level.clone()),
+        ("logger set -level info -socketPath {admin}", level.clone()),
+        ("logger reset -socketPath {admin}", level),
+    ] {
+        let printed = stdout(&spire(&node, &format!("{command} -output json")));
+        assert_eq!(printed.lines().count(), 1, "{command}: {printed}");
+        let printed: Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(shape(&printed), expected, "{command}");
+    }
 }
 
 /// Scenario debug-endpoints

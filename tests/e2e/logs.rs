@@ -38,6 +38,9 @@ fn the_logs_have_the_words_and_fields_that_operators_of_spire_look_for() {
     let refused = node.agent.wait_for("No identity issued");
     says(&refused, &["service=WorkloadAPI", "method=FetchX509SVID", "registered=false", "pid="]);
     says(&refused, &["selectors=", &this_user(), &uid("uid")]);
+    let from = node.agent.log().len();
+    assert!(!node.workload(&["api", "fetch", "jwt", "--audience", "a"]).status.success());
+    says(&node.agent.wait_for_from(from, "No identity issued"), &["method=FetchJWTSVID"]);
 
     let call = |method| ["service=agent.v1.Agent".to_owned(), format!("method={method}")];
     for (verb, method, words) in

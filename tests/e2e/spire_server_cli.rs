@@ -4,7 +4,7 @@
 #[path = "spire_server_cli/federation.rs"]
 mod federation;
 #[path = "spire_server_cli/shapes.rs"]
-mod shapes;
+pub(crate) mod shapes;
 #[path = "spire_server_cli/words.rs"]
 mod words;
 

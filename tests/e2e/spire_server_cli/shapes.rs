@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Scenario;
 
 /// A value with the kind of each thing in the place of the thing.
-fn shape(value: &Value) -> Value {
+pub(crate) fn shape(value: &Value) -> Value {
     match value {
         Value::Null => json!("null"),
         Value::Bool(_) => json!("bool"),
@@ -47,6 +47,12 @@ fn bundle(is_own: bool) -> Value {
         "x509_authorities": [{ "asn1": "text", "tainted": "bool" }],
         "jwt_authorities": if is_own { json!([key]) } else { json!([]) },
         "refresh_hint": "text", "sequence_number": "text", "wit_authorities": [],
+    })
+}
+
+fn authority() -> Value {
+    json!({
+        "authority_id": "text", "expires_at": "text", "upstream_authority_subject_key_id": "text",
     })
 }
 
@@ -118,6 +124,11 @@ fn rows() -> Vec<(&'static str, Value)> {
                 "token": "text", "id": id(), "expires_at": "text", "issued_at": "text", "hint": "text"
             }}),
         ),
+        ("localauthority x509 show", json!({ "active": authority() })),
+        ("localauthority x509 prepare", json!({ "prepared_authority": authority() })),
+        ("localauthority jwt show", json!({ "active": authority() })),
+        ("localauthority jwt prepare", json!({ "prepared_authority": authority() })),
+        ("localauthority jwt show", json!({ "active": authority(), "prepared": authority() })),
         ("logger get", level()),
         ("logger set -level debug", level()),
         ("logger reset", level()),
