@@ -2,6 +2,7 @@
 //! `--spiffeID`), switches with a value (`-node=false`), and programs under SPIRE's names.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -75,12 +76,19 @@ pub fn with_go_switches(command: Command) -> Command {
 /// of SPIRE's know one code for all that goes wrong.
 #[must_use]
 pub fn refuse(error: &clap::Error, as_spire: bool) -> ExitCode {
+    let is_mistake = error.exit_code() != 0;
     // Where nobody listens any more there is nobody to tell.
-    let _closed = error.print();
-    match error.exit_code() {
-        0 => ExitCode::SUCCESS,
-        _ if as_spire => ExitCode::FAILURE,
-        _ => ExitCode::from(USAGE),
+    let _closed = if is_mistake && as_spire {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        write!(std::io::stderr(), "Error: {text}")
+    } else {
+        error.print()
+    };
+    match (is_mistake, as_spire) {
+        (false, _) => ExitCode::SUCCESS,
+        (true, true) => ExitCode::FAILURE,
+        (true, false) => ExitCode::from(USAGE),
     }
 }
 

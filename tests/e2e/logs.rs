@@ -29,6 +29,10 @@ fn the_logs_have_the_words_and_fields_that_operators_of_spire_look_for() {
         says(&node.server.wait_for(what), &made);
     }
     says(&node.server.wait_for("X509 CA prepared"), &["self_signed=true"]);
+    let line = node.server.wait_for("Agent attestation request completed");
+    says(&line, &[&format!("agent_{}", &id["spiffe_".len()..]), "node_attestor_type=join_token"]);
+    says(&line, &["service=agent.v1.Agent", "method=AttestAgent", "caller_addr=127.0.0.1:"]);
+    says(&line, &["serial_num=", "expiration="]);
     node.agent.wait_for("SVID is not found. Starting node attestation");
     let attested = node.agent.wait_for("Node attestation was successful");
     says(&attested, &[&id, "trust_domain_id=spiffe://example.org", "reattestable=false"]);

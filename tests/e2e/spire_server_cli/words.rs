@@ -202,7 +202,9 @@ fn every_mistake_has_the_exit_code_of_spires() {
     let scenario = Scenario::start();
     for words in ["entry nonsense", "entry show -nonsense", "agent show", "bundle show -output xml"]
     {
-        assert_eq!(scenario.run_with(words, "").status.code(), Some(1), "{words}");
+        let refused = scenario.run_with(words, "");
+        assert_eq!(refused.status.code(), Some(1), "{words}");
+        assert!(stderr(&refused).starts_with("Error: "), "{words}: {refused:?}");
         let mut own = command(&bin::server());
         assert_eq!(own.args(words.split(' ')).output().unwrap().status.code(), Some(2), "{words}");
     }

@@ -16,7 +16,7 @@ use steeple_proto::spire::api::server::agent::v1::attest_agent_response::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
-use tracing::{Span, info};
+use tracing::{Instrument as _, Span, info};
 
 use crate::api::error::ApiError;
 use crate::api::issued::{csr, x509_to_proto};
@@ -48,7 +48,11 @@ pub(super) async fn answer(
     let (answers, receiver) = mpsc::channel(1);
     let attestation =
         Attestation { deps: Arc::clone(deps), caller, requests: request.into_inner(), answers };
-    let work = attestation.run().into_stream().filter_map(|()| std::future::ready(None));
+    let work = attestation
+        .run()
+        .instrument(Span::current())
+        .into_stream()
+        .filter_map(|()| std::future::ready(None));
     Ok(stream::select(ReceiverStream::new(receiver), work).boxed())
 }
 
@@ -225,7 +229,12 @@ impl Conversation for Attestation {
     }
 }
 
-fn log(agent_id: &SpiffeId, attestation_type: &str, issued: &IssuedX509) {
-    let expires_at = humantime::format_rfc3339_seconds(issued.svid.not_after());
-    info!(%agent_id, attestation_type, %expires_at, "agent attested");
+/// In the words that operators of SPIRE look for.
+fn log(agent_id: &SpiffeId, node_attestor_type: &str, issued: &IssuedX509) {
+    let serial_num = issued.svid.serial();
+    let expiration = humantime::format_rfc3339_seconds(issued.svid.not_after());
+    info!(
+        %agent_id, %node_attestor_type, %serial_num, %expiration,
+        "Agent attestation request completed"
+    );
 }
