@@ -26,12 +26,14 @@ pub mod cgroup;
 pub mod container;
 pub mod docker;
 pub mod instance;
+pub mod interest;
 pub mod mountinfo;
 pub mod unix;
 
 use docker::engine::EngineError;
 use docker::{Docker, DockerConfig};
 use instance::{Instance, Residence};
+use interest::Interest;
 use unix::{Unix, UnixConfig};
 
 /// One way to find out what a process is.
@@ -46,10 +48,10 @@ pub trait WorkloadAttestor: std::fmt::Debug + Send + Sync {
     /// may be dropped at any await.
     async fn attest(&self, peer: &Peer) -> Result<Findings, AttestError>;
 
-    /// Reads all of `peer` anew that an earlier answer rests on, and says whether the answer would
-    /// be the same now. False is not knowing: the attestor is asked again. It must not block the
-    /// thread for longer than the kernel takes to answer from memory.
-    fn still_finds(&self, _peer: &Peer, _grounds: &Grounds) -> bool {
+    /// Reads all of `peer` anew that an earlier answer rests on, as far as it is of `interest`, and
+    /// says whether that would be the same now. False is not knowing: the attestor is asked again.
+    /// It must not block the thread for longer than the kernel takes to answer from memory.
+    fn still_finds(&self, _peer: &Peer, _grounds: &Grounds, _interest: Interest) -> bool {
         false
     }
 }
@@ -145,6 +147,7 @@ pub struct Attestors(Arc<[(Arc<dyn WorkloadAttestor>, Duration)]>);
 pub struct Attested {
     peer: Peer,
     evidence: Arc<Evidence>,
+    interest: Interest,
 }
 
 #[derive(Debug)]
@@ -186,21 +189,38 @@ impl Attestors {
     /// [`AttestError::Peer`] if the process is not what it was when it was accepted: such a
     /// connection is of no more use. [`AttestError::Nobody`] if no attestor had an answer.
     pub async fn attest(&self, peer: &Peer) -> Result<Attested, AttestError> {
-        let evidence = match self.recognise(peer) {
-            Some(evidence) => evidence,
-            None => self.investigate(peer).await?,
-        };
+        let attested = self.attest_for(peer, Interest::ALL).await?;
         peer.verify()?;
-        Ok(Attested { peer: peer.clone(), evidence })
+        Ok(attested)
+    }
+
+    /// What `peer` is, as far as that is of `interest`: the rest may have changed since an earlier
+    /// request of its connection. Whether all the while it was what it was when it was accepted,
+    /// [`Attested::still_holds`] says, without which nothing may rest on this.
+    ///
+    /// # Errors
+    /// Those of [`Self::attest`].
+    pub async fn attest_for(
+        &self,
+        peer: &Peer,
+        interest: Interest,
+    ) -> Result<Attested, AttestError> {
+        if let Some(evidence) = self.recognise(peer, interest) {
+            return Ok(Attested { peer: peer.clone(), evidence, interest });
+        }
+        let evidence = self.investigate(peer).await?;
+        Ok(Attested { peer: peer.clone(), evidence, interest: Interest::ALL })
     }
 
     /// What was found out about the peer for an earlier request of its connection, if each attestor
     /// has looked and would find the same.
-    fn recognise(&self, peer: &Peer) -> Option<Arc<Evidence>> {
+    fn recognise(&self, peer: &Peer, interest: Interest) -> Option<Arc<Evidence>> {
         let memory = peer.recall::<Memory>().filter(|memory| memory.is_of(self))?;
         let mut asked = self.0.iter().zip(&memory.grounds);
-        let same = asked.all(|((attestor, _), grounds)| attestor.still_finds(peer, grounds));
-        same.then(|| memory.evidence.clone())
+        let same = |(attestor, grounds): (&(Arc<dyn WorkloadAttestor>, _), _)| {
+            attestor.0.still_finds(peer, grounds, interest)
+        };
+        asked.all(same).then(|| memory.evidence.clone())
     }
 
     async fn investigate(&self, peer: &Peer) -> Result<Arc<Evidence>, AttestError> {
@@ -282,6 +302,12 @@ impl Attested {
     #[must_use]
     pub fn selectors(&self) -> &SelectorSet {
         &self.evidence.selectors
+    }
+
+    /// What of that was true when it was attested; the rest was once.
+    #[must_use]
+    pub fn interest(&self) -> Interest {
+        self.interest
     }
 
     /// What credentials are minted for.

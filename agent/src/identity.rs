@@ -24,7 +24,7 @@ pub use self::credential::{CredentialError, X509Credential};
 pub use self::deps::Deps;
 pub use self::holder::{Holder, IdentityError};
 pub use self::holders::{Capacity, Holders, InUse};
-pub use self::holdings::{Held, Holdings, JwtToken, MintFailure};
+pub use self::holdings::{Audiences, Held, Holdings, JwtToken, MintFailure};
 pub use self::snapshot::Snapshot;
 
 #[cfg(test)]

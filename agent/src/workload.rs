@@ -109,9 +109,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
         &self,
         request: Request<JwtsvidRequest>,
     ) -> Result<Response<JwtsvidResponse>, Status> {
-        let wanted = jwt::Wanted::read(request.get_ref())?;
-        let caller = self.caller(&request).await?;
-        Ok(Response::new(jwt::fetch(&caller, wanted).await?))
+        Ok(Response::new(jwt::serve(&self.0, request).await?))
     }
 
     async fn fetch_jwt_bundles(

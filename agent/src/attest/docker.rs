@@ -49,6 +49,7 @@ use tracing::{debug, warn};
 use super::cgroup::{self, ContainerId};
 use super::container::{self, Candidate, LocateError};
 use super::instance::Residence;
+use super::interest::Interest;
 use super::{AttestError, Findings, Grounds, WorkloadAttestor};
 use crate::peer::proc::{Namespace, NamespaceId};
 use crate::peer::process::Process;
@@ -155,10 +156,13 @@ impl WorkloadAttestor for Docker {
         Ok(Findings { selectors, residence: Some(residence), grounds, ..Findings::default() })
     }
 
-    fn still_finds(&self, peer: &Peer, grounds: &Grounds) -> bool {
+    fn still_finds(&self, peer: &Peer, grounds: &Grounds, interest: Interest) -> bool {
         let Grounds::Docker(facts) = grounds else {
             return false;
         };
+        if !interest.container {
+            return true;
+        }
         match facts {
             Facts::NoContainer { cgroup } => peer.process().cgroup(|now| now == cgroup) == Ok(true),
             Facts::Resident(residence) => residence.verify(peer).is_ok(),

@@ -94,8 +94,9 @@ impl WorkloadAttestor for Sure {
         Ok(Findings { grounds, ..Findings::default() })
     }
 
-    fn still_finds(&self, _: &Peer, grounds: &Grounds) -> bool {
-        matches!(grounds, Grounds::Docker(_)) && !self.would_find_other.load(Ordering::SeqCst)
+    fn still_finds(&self, _: &Peer, grounds: &Grounds, interest: Interest) -> bool {
+        let same = !interest.container || !self.would_find_other.load(Ordering::SeqCst);
+        matches!(grounds, Grounds::Docker(_)) && same
     }
 }
 
@@ -114,8 +115,10 @@ async fn an_attestor_is_asked_again_only_where_it_might_find_something_else() {
     };
     assert_eq!(asked(&both, &peer).await, [1, 1]);
     assert_eq!(asked(&both, &peer).await, [0, 0]);
-    // One that might is enough to ask them all.
+    // One that might is enough to ask them all, unless nobody wants to know.
     other.would_find_other.store(true, Ordering::SeqCst);
+    let known = both.attest_for(&peer, Interest::default()).await.unwrap();
+    assert_eq!(known.interest(), Interest::default());
     assert_eq!(asked(&both, &peer).await, [1, 1]);
     other.would_find_other.store(false, Ordering::SeqCst);
     assert_eq!(asked(&both, &peer).await, [0, 0]);

@@ -34,6 +34,7 @@ use steeple::selector::Selector;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::interest::Interest;
 use super::{AttestError, Findings, Grounds, WorkloadAttestor};
 use crate::peer::image::Executable;
 use crate::peer::proc::Namespace;
@@ -126,14 +127,15 @@ impl WorkloadAttestor for Unix {
         Ok(found)
     }
 
-    fn still_finds(&self, peer: &Peer, grounds: &Grounds) -> bool {
+    fn still_finds(&self, peer: &Peer, grounds: &Grounds, interest: Interest) -> bool {
         let Grounds::Unix(facts) = grounds else {
             return false;
         };
         let same = |status: &[u8]| stat::credentials(status) == Some(&*facts.credentials);
+        // Its effective user and group are those that it connected with, or it is not that peer.
         Instant::now() < facts.until
-            && peer.process().status(same) == Ok(true)
-            && self.is_still(&facts.program, peer)
+            && (!interest.groups || peer.process().status(same) == Ok(true))
+            && (!interest.program || self.is_still(&facts.program, peer))
     }
 }
 

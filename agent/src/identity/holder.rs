@@ -8,7 +8,7 @@ use steeple::selector::SelectorSet;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::holdings::TokenKey;
+use super::holdings::{Audiences, TokenKey};
 use super::{Holdings, JwtToken, MintFailure, PreparedBundle, X509Credential};
 
 /// Holds the credentials of one attested process or container. Clones are the same holder.
@@ -72,19 +72,33 @@ impl Holder {
     pub async fn jwt(
         &self,
         entry: &Arc<Entry>,
-        audience: &[String],
+        audience: &Audiences,
         own: &PreparedBundle,
         now: SystemTime,
     ) -> Result<JwtToken, IdentityError> {
-        let key = TokenKey::new(entry.id.clone(), audience);
-        if !entry.content.jwt_svid_include_jti
-            && let Some(token) = self.holdings.borrow().fresh_token(entry, &key, own, now)
-        {
-            return Ok(token.clone());
+        if let Some(token) = self.held_jwt(entry, audience, own, now) {
+            return Ok(token);
         }
+        let key = TokenKey::new(entry.id.clone(), audience.clone());
         let (reply, answer) = oneshot::channel();
         self.asks.send(Ask::Jwt { key, reply }).await.or(Err(IdentityError::Ended))?;
         Ok(answer.await.or(Err(IdentityError::Ended))??)
+    }
+
+    /// The same, if it is held: minting nothing.
+    #[must_use]
+    pub fn held_jwt(
+        &self,
+        entry: &Entry,
+        audience: &Audiences,
+        own: &PreparedBundle,
+        now: SystemTime,
+    ) -> Option<JwtToken> {
+        if entry.content.jwt_svid_include_jti {
+            return None;
+        }
+        let key = TokenKey::new(entry.id.clone(), audience.clone());
+        self.holdings.borrow().fresh_token(entry, &key, own, now).cloned()
     }
 
     /// Changes with everything that is held. It closes when the instance ends.

@@ -26,12 +26,16 @@ pub struct Held {
     pub jwt: usize,
 }
 
-/// What a token is for: an entry and a set of audiences (sorted, each once).
+/// What a token is for: an entry and its audiences.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct TokenKey {
     pub(super) entry: EntryId,
-    pub(super) audience: Arc<[String]>,
+    pub(super) audience: Audiences,
 }
+
+/// A set of audiences: sorted, each once.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Audiences(Arc<[String]>);
 
 /// A JWT-SVID that was minted for an instance.
 #[derive(Clone)]
@@ -95,11 +99,26 @@ impl Holdings {
 }
 
 impl TokenKey {
-    pub(super) fn new(entry: EntryId, audience: &[String]) -> Self {
-        let mut audience = audience.to_vec();
+    pub(super) fn new(entry: EntryId, audience: Audiences) -> Self {
+        Self { entry, audience }
+    }
+}
+
+impl Audiences {
+    /// These, in any order.
+    #[must_use]
+    pub fn new(mut audience: Vec<String>) -> Self {
         audience.sort_unstable();
         audience.dedup();
-        Self { entry, audience: audience.into() }
+        Self(audience.into())
+    }
+}
+
+impl std::ops::Deref for Audiences {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        &self.0
     }
 }
 

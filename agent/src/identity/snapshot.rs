@@ -8,6 +8,7 @@ use steeple::id::TrustDomain;
 use steeple::selector::{Selector, SelectorSet};
 
 use super::PreparedBundle;
+use crate::attest::interest::Interest;
 
 /// The entries and bundles of this node, at one moment.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub struct Snapshot {
     by_selector: HashMap<Selector, Vec<usize>>,
     by_id: HashMap<EntryId, usize>,
     bundles: BTreeMap<TrustDomain, Arc<PreparedBundle>>,
+    interest: Interest,
 }
 
 impl Snapshot {
@@ -40,7 +42,9 @@ impl Snapshot {
         }
         let bundles =
             bundles.into_iter().map(|bundle| (bundle.trust_domain().clone(), bundle)).collect();
-        Self { own, entries, by_selector, by_id, bundles }
+        let named = entries.iter().flat_map(|entry| entry.content.selectors.iter());
+        let interest = named.map(Interest::of).collect();
+        Self { own, entries, by_selector, by_id, bundles, interest }
     }
 
     /// The trust domain of this node.
@@ -59,6 +63,12 @@ impl Snapshot {
     #[must_use]
     pub fn entry(&self, id: &EntryId) -> Option<&Arc<Entry>> {
         self.by_id.get(id).and_then(|index| self.entries.get(*index))
+    }
+
+    /// What of a process tells which of the entries are for it.
+    #[must_use]
+    pub fn interest(&self) -> Interest {
+        self.interest
     }
 
     /// The bundle of this node's trust domain. Without it nothing can be served.

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::{Deps, Verifiers, WorkloadError};
 use crate::attest::instance::Instance;
+use crate::attest::interest::Interest;
 use crate::attest::{AttestError, Attested};
 use crate::identity::Snapshot;
 use crate::peer::{Peer, PeerError};
@@ -67,10 +68,29 @@ impl Caller {
         request: &Extensions,
     ) -> Result<Self, WorkloadError> {
         let peer = peer(request)?;
+        Self::found(deps, peer, deps.attestors.attest(peer)).await
+    }
+
+    /// Finds out what the peer of a request is, as far as that is of `interest`. Nothing may rest on
+    /// it before [`Lives::still_hold`] says that it is so.
+    pub(super) async fn attest_for(
+        deps: &Arc<Deps>,
+        request: &Extensions,
+        interest: Interest,
+    ) -> Result<Self, WorkloadError> {
+        let peer = peer(request)?;
+        Self::found(deps, peer, deps.attestors.attest_for(peer, interest)).await
+    }
+
+    async fn found(
+        deps: &Arc<Deps>,
+        peer: &Peer,
+        attesting: impl Future<Output = Result<Attested, AttestError>>,
+    ) -> Result<Self, WorkloadError> {
         let attested = tokio::select! {
             // Most are known already, and then nobody waits.
             biased;
-            attested = deps.attestors.attest(peer) => attested,
+            attested = attesting => attested,
             () = deps.stop.cancelled() => return Err(WorkloadError::Stopping),
         };
         match attested {
@@ -106,6 +126,9 @@ impl Caller {
     fn entitled(&self, verifiers: Verifiers) -> Result<Entitlement, WorkloadError> {
         let snapshot = self.deps.snapshot.borrow().clone();
         let snapshot = snapshot.ok_or(WorkloadError::NotSynchronised)?;
+        if !self.attested.interest().covers(snapshot.interest()) {
+            return Err(WorkloadError::Unread);
+        }
         let now = unix_seconds(self.deps.clock.now());
         let entries = snapshot.entitled(self.attested.selectors(), now);
         // Who is not known well enough may be entitled to more than nobody is.

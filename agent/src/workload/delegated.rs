@@ -109,10 +109,10 @@ impl DelegatedIdentity for DelegatedIdentityApi {
         request: Request<FetchJwtsviDsRequest>,
     ) -> Result<Response<FetchJwtsviDsResponse>, Status> {
         let message = request.get_ref();
-        jwt::check_audience(&message.audience)?;
+        let audience = jwt::audiences(message.audience.clone())?;
         let asked = (message.pid, message.selectors.as_slice());
         let delegation = self.delegation(&request, asked, Purpose::Tokens).await?;
-        let tokens = jwt::tokens(&delegation, |_| true, &message.audience).await?;
+        let tokens = jwt::tokens(&delegation, |_| true, &audience).await?;
         let svids = tokens.iter().map(|(entry, token)| jwt_svid(entry, token));
         let response = FetchJwtsviDsResponse { svids: svids.collect() };
         fits(&response)?;

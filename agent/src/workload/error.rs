@@ -36,6 +36,9 @@ pub enum WorkloadError {
     /// What the caller may have changed as often as it was minted.
     #[error("the identities of the caller are changing; try again")]
     Changing,
+    /// There are entries that ask for more than was read of the caller.
+    #[error("the entries have just changed; try again")]
+    Unread,
     /// The answer would be longer than clients read.
     #[error("the caller has so many identities that the answer would exceed 4 MiB")]
     TooLarge,
@@ -96,6 +99,7 @@ impl From<WorkloadError> for Status {
             | WorkloadError::NoAuthority
             | WorkloadError::Identity(_)
             | WorkloadError::Changing
+            | WorkloadError::Unread
             | WorkloadError::TooLarge
             | WorkloadError::Stopping => Self::unavailable(message),
             WorkloadError::NoAudience

@@ -19,7 +19,8 @@ use super::caller::{self, Caller, Entitlement, Party};
 use super::updates::{View, fits};
 use super::x509::hint;
 use super::{Deps, WorkloadError};
-use crate::identity::{Holdings, JwtToken};
+use crate::attest::interest::Interest;
+use crate::identity::{Audiences, Holdings, JwtToken};
 
 /// The most audiences of one token; one client refuses tokens with more.
 const MAX_AUDIENCES: usize = 32;
@@ -35,7 +36,7 @@ const ATTEMPTS: usize = 2;
 
 /// What a request for JWT-SVIDs asks for.
 pub(super) struct Wanted {
-    audience: Vec<String>,
+    audience: Audiences,
     id: Option<SpiffeId>,
 }
 
@@ -46,18 +47,18 @@ pub(super) struct Bundles {
 
 impl Wanted {
     /// Reads a request, before anybody is bothered with it.
-    pub(super) fn read(request: &JwtsvidRequest) -> Result<Self, WorkloadError> {
-        check_audience(&request.audience)?;
+    pub(super) fn read(request: JwtsvidRequest) -> Result<Self, WorkloadError> {
+        let audience = audiences(request.audience)?;
         let id = match request.spiffe_id.as_str() {
             "" => None,
             text => Some(text.parse().map_err(WorkloadError::SpiffeId)?),
         };
-        Ok(Self { audience: request.audience.clone(), id })
+        Ok(Self { audience, id })
     }
 }
 
 /// Refuses audiences that cannot be in one token.
-pub(super) fn check_audience(audience: &[String]) -> Result<(), WorkloadError> {
+pub(super) fn audiences(audience: Vec<String>) -> Result<Audiences, WorkloadError> {
     if audience.is_empty() {
         return Err(WorkloadError::NoAudience);
     }
@@ -73,14 +74,29 @@ pub(super) fn check_audience(audience: &[String]) -> Result<(), WorkloadError> {
     if audience.iter().map(String::len).sum::<usize>() > MAX_AUDIENCES_LENGTH {
         return Err(WorkloadError::Audiences(MAX_AUDIENCES_LENGTH));
     }
-    Ok(())
+    Ok(Audiences::new(audience))
 }
 
-/// One token for each identity of the caller that is wanted.
-pub(super) async fn fetch(
-    caller: &Caller,
-    wanted: Wanted,
+/// Serves one token for each identity of the caller that is wanted. Of a caller that is known from
+/// an earlier request, that is looked at again which the entries of this moment ask for.
+pub(super) async fn serve(
+    deps: &Arc<Deps>,
+    request: Request<JwtsvidRequest>,
 ) -> Result<JwtsvidResponse, WorkloadError> {
+    let (_metadata, extensions, message) = request.into_parts();
+    let wanted = Wanted::read(message)?;
+    let interest = deps.snapshot.borrow().as_ref().map_or(Interest::ALL, |now| now.interest());
+    let caller = Caller::attest_for(deps, &extensions, interest).await?;
+    match fetch(&caller, &wanted).await {
+        // Entries came that ask for more.
+        Err(WorkloadError::Unread) => {
+            fetch(&Caller::attest(deps, &extensions).await?, &wanted).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn fetch(caller: &Caller, wanted: &Wanted) -> Result<JwtsvidResponse, WorkloadError> {
     let is_wanted =
         |entry: &Entry| wanted.id.as_ref().is_none_or(|wanted| entry.content.spiffe_id == *wanted);
     let tokens = tokens(caller, is_wanted, &wanted.audience).await?;
@@ -95,16 +111,21 @@ pub(super) async fn fetch(
     Ok(response)
 }
 
-/// A token for each entry that is wanted and the party's own, for this audience. To mint may take
+/// A token for each entry that is wanted and the party's own, for these audiences. To mint may take
 /// a minute, so the tokens are those of entries that are the party's own after that, as they are
 /// then; where there is none, it is as if that had been so from the start.
 pub(super) async fn tokens(
     party: &impl Party,
     is_wanted: impl Fn(&Entry) -> bool,
-    audience: &[String],
+    audience: &Audiences,
 ) -> Result<Vec<(Arc<Entry>, JwtToken)>, WorkloadError> {
     for _ in 0..ATTEMPTS {
         let then = wanted(party, &is_wanted)?;
+        if let Some(held) = held(party, &then, audience)? {
+            return Ok(then.entries.into_iter().zip(held).collect());
+        }
+        // Nothing is minted for who has gone, or become somebody else.
+        party.lives().still_hold()?;
         let minted = mint(party, &then, audience).await?;
         let now = wanted(party, &is_wanted)?;
         let own = now.snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
@@ -130,20 +151,42 @@ fn wanted(
     if entitlement.entries.is_empty() { Err(WorkloadError::NoIdentity) } else { Ok(entitlement) }
 }
 
-/// A token for each entry that the party is entitled to, for this audience.
+/// The token for each entry that the party is entitled to, if all are held.
+fn held(
+    party: &impl Party,
+    entitlement: &Entitlement,
+    audience: &Audiences,
+) -> Result<Option<Vec<JwtToken>>, WorkloadError> {
+    let deps = &party.caller().deps;
+    let holder = deps.holders.of(party.instance())?;
+    let own = entitlement.snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
+    let now = deps.clock.now();
+    let token = |entry: &Arc<Entry>| {
+        let token = holder.held_jwt(entry, audience, own, now)?;
+        fetched(party, entry);
+        Some(token)
+    };
+    Ok(entitlement.entries.iter().map(token).collect())
+}
+
+fn fetched(party: &impl Party, entry: &Entry) {
+    let (pid, spiffe_id) = (party.caller().attested().peer().pid(), &entry.content.spiffe_id);
+    debug!(pid, %spiffe_id, method = "FetchJWTSVID", "Fetched JWT SVID");
+}
+
+/// A token for each entry that the party is entitled to, for these audiences.
 async fn mint(
     party: &impl Party,
     entitlement: &Entitlement,
-    audience: &[String],
+    audience: &Audiences,
 ) -> Result<Vec<JwtToken>, WorkloadError> {
     let (deps, lives) = (&party.caller().deps, party.lives());
-    let pid = party.caller().attested().peer().pid();
     let holder = deps.holders.of(party.instance())?;
     let own = entitlement.snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
     let now = deps.clock.now();
     let token = async |entry: &Arc<Entry>| {
         let token = holder.jwt(entry, audience, own, now).await?;
-        debug!(pid, spiffe_id = %entry.content.spiffe_id, method = "FetchJWTSVID", "Fetched JWT SVID");
+        fetched(party, entry);
         Ok::<_, WorkloadError>(token)
     };
     tokio::select! {

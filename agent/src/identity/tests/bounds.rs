@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use super::node::selectors;
 use super::*;
 use crate::attest::instance::Instance;
+use crate::identity::Audiences;
 use crate::peer::process::Process;
 
 /// A process that does nothing until it is told to end.
@@ -55,7 +56,7 @@ async fn who_wants_many_tokens_holds_up_nobody_else() {
     let entry = node.entries().remove(0);
     let token = async |process: usize, user: u32, audience: usize| {
         let holder = node.holders.of(&idle[process].instance(user)).unwrap();
-        let (audience, own) = ([audience.to_string()], node.own());
+        let (audience, own) = (Audiences::new(vec![audience.to_string()]), node.own());
         holder.jwt(&entry, &audience, &own, node.clock.now()).await.unwrap();
         node.clock.now()
     };

@@ -22,7 +22,8 @@ use tokio::time::Instant;
 use crate::attest::Attestors;
 use crate::attest::instance::Instance;
 use crate::identity::{
-    Capacity, Deps, Holders, IdentityError, JwtToken, PreparedBundle, Snapshot, X509Credential,
+    Audiences, Capacity, Deps, Holders, IdentityError, JwtToken, PreparedBundle, Snapshot,
+    X509Credential,
 };
 use crate::peer::Peer;
 use crate::server_api::{
@@ -255,7 +256,7 @@ impl Node {
     }
 
     pub(crate) async fn jwt(&self, audience: &[&str]) -> Result<JwtToken, IdentityError> {
-        let audience: Vec<_> = audience.iter().map(ToString::to_string).collect();
+        let audience = Audiences::new(audience.iter().map(ToString::to_string).collect());
         let entry = self.entries().remove(0);
         let own = self.own();
         self.holders.of(&self.instance)?.jwt(&entry, &audience, &own, self.clock.now()).await

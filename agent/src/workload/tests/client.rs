@@ -25,7 +25,8 @@ use tonic::transport::{Channel, Uri};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::Span;
 
-use crate::attest::{AttestError, Attestors, Findings, WorkloadAttestor};
+use crate::attest::interest::Interest;
+use crate::attest::{AttestError, Attestors, Findings, Grounds, WorkloadAttestor, docker};
 use crate::endpoint::{Config, Endpoint};
 use crate::identity::tests::entry;
 use crate::identity::tests::node::Node;
@@ -40,6 +41,8 @@ const DEADLINE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mood {
     Finds(&'static [&'static str]),
+    /// The same; and knows that it finds nothing else later, but for the container.
+    FindsForGood(&'static [&'static str]),
     Fails,
     Hangs,
     Panics,
@@ -71,10 +74,20 @@ impl WorkloadAttestor for Fake {
                 let selectors = selectors.iter().map(|text| text.parse().unwrap()).collect();
                 Ok(Findings { selectors, ..Findings::default() })
             }
+            Mood::FindsForGood(selectors) => {
+                let selectors = selectors.iter().map(|text| text.parse().unwrap()).collect();
+                let facts = docker::Facts::NoContainer { cgroup: Vec::new() };
+                let grounds = Some(Grounds::Docker(facts));
+                Ok(Findings { selectors, grounds, ..Findings::default() })
+            }
             Mood::Fails => Err(AttestError::Deadline(Duration::ZERO)),
             Mood::Hangs => std::future::pending().await,
             Mood::Panics => panic!("the test asked for it"),
         }
+    }
+
+    fn still_finds(&self, _: &Peer, _: &Grounds, interest: Interest) -> bool {
+        !interest.container
     }
 }
 

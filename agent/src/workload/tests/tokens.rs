@@ -7,7 +7,7 @@ use steeple::jwt::verify::Expected;
 use steeple_proto::workload::{JwtBundlesRequest, JwtsvidRequest, JwtsvidResponse};
 use tonic::{Code, Status};
 
-use super::client::{Bench, code, federating, first, foreign, own, request, web, younger};
+use super::client::{Bench, Mood, code, federating, first, foreign, own, request, web, younger};
 use crate::identity::tests::entry;
 
 pub(super) async fn fetch(
@@ -107,6 +107,35 @@ async fn a_token_leaves_only_for_who_is_still_entitled() {
         let refused = while_signed(if taint { "f" } else { "g" }, both(), own).await;
         assert_eq!(code(refused), Code::Unavailable);
     }
+}
+
+/// What no entry asks for is not looked at again on a connection, until one does: before a call,
+/// and while it is under way.
+#[tokio::test(start_paused = true)]
+async fn a_caller_is_looked_at_again_for_what_entries_ask_for() {
+    let by_user = || entry("web", 1, &["unix:uid:1"]);
+    let by_container = || entry("inner", 2, &["docker:label:a:b"]);
+    let bench = Bench::new(vec![by_user()]).await;
+    let ids = async |audience: &str| {
+        let message = fetch(&bench, &[audience], "").await.unwrap();
+        message.svids.into_iter().map(|svid| svid.spiffe_id).collect::<Vec<_>>()
+    };
+    let [outer, inner] = ["spiffe://td/web", "spiffe://td/inner"];
+    bench.second.is(Mood::FindsForGood(&[]));
+    bench.attestor.is(Mood::FindsForGood(&["unix:uid:1"]));
+    assert_eq!(ids("a").await, [outer]);
+    // A container that entries ask for is found at once, when the call begins …
+    bench.attestor.is(Mood::FindsForGood(&["unix:uid:1", "docker:label:a:b"]));
+    bench.publish(vec![by_user(), by_container()], Vec::new());
+    assert_eq!(ids("a").await, [outer, inner]);
+    // … or in the middle of it.
+    bench.publish(vec![by_user()], Vec::new());
+    bench.attestor.is(Mood::FindsForGood(&["docker:label:a:b"]));
+    let (fetched, ()) = tokio::join!(ids("b"), async {
+        bench.a_mint_begins().await;
+        bench.publish(vec![by_user(), by_container()], Vec::new());
+    });
+    assert_eq!(fetched, [inner]);
 }
 
 /// WAPI-43, H065: what is somebody else's is denied, as if it were not there.
