@@ -94,7 +94,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
         request: Request<X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
         let caller = self.caller(&request).await?;
-        Ok(Response::new(x509::Svids::new(caller).updates()))
+        x509::Svids::new(caller).updates().await
     }
 
     async fn fetch_x509_bundles(
@@ -102,7 +102,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
         let caller = self.caller(&request).await?;
-        Ok(Response::new(x509::Bundles::new(caller).updates()))
+        x509::Bundles::new(caller).updates().await
     }
 
     async fn fetch_jwtsvid(
@@ -117,7 +117,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
         request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
         let caller = self.caller(&request).await?;
-        Ok(Response::new(jwt::Bundles::new(caller).updates()))
+        jwt::Bundles::new(caller).updates().await
     }
 
     async fn validate_jwtsvid(

@@ -93,7 +93,7 @@ impl DelegatedIdentity for DelegatedIdentityApi {
     ) -> Result<Response<Self::SubscribeToX509SVIDsStream>, Status> {
         let asked = (request.get_ref().pid, request.get_ref().selectors.as_slice());
         let delegation = self.delegation(&request, asked, Purpose::Keys).await?;
-        Ok(Response::new(Svids::new(delegation).updates()))
+        Svids::new(delegation).updates().await
     }
 
     async fn subscribe_to_x509_bundles(
@@ -101,7 +101,7 @@ impl DelegatedIdentity for DelegatedIdentityApi {
         request: Request<SubscribeToX509BundlesRequest>,
     ) -> Result<Response<Self::SubscribeToX509BundlesStream>, Status> {
         let delegate = self.delegate(&request).await?;
-        Ok(Response::new(Bundles::new(delegate, Kind::x509()).updates()))
+        Bundles::new(delegate, Kind::x509()).updates().await
     }
 
     async fn fetch_jwtsvi_ds(
@@ -125,7 +125,7 @@ impl DelegatedIdentity for DelegatedIdentityApi {
         request: Request<SubscribeToJwtBundlesRequest>,
     ) -> Result<Response<Self::SubscribeToJWTBundlesStream>, Status> {
         let delegate = self.delegate(&request).await?;
-        Ok(Response::new(Bundles::new(delegate, Kind::jwt()).updates()))
+        Bundles::new(delegate, Kind::jwt()).updates().await
     }
 }
 

@@ -1,14 +1,15 @@
 //! A stream of complete states: one at once, and another whenever it differs.
 
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{self, SHA256_OUTPUT_LEN};
 use futures_util::Stream;
-use futures_util::stream::unfold;
+use futures_util::stream::{StreamExt as _, once, unfold};
 use prost::Message;
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Response, Status};
 use tracing::error;
 use zeroize::Zeroizing;
 
@@ -42,17 +43,20 @@ pub(super) trait View: Send + Sized + 'static {
     /// What else than the snapshot changes it.
     fn holdings(&self) -> Option<watch::Receiver<Arc<Holdings>>>;
 
-    /// The stream: complete states that differ from one another, then one status.
-    fn updates(self) -> Updates<Self::Message> {
+    /// The stream: complete states that differ from one another, then one status. It is there when
+    /// the first of them is, so that both leave together.
+    async fn updates(self) -> Result<Response<Updates<Self::Message>>, Status> {
         let snapshots = self.caller().snapshots();
-        let watched = Watched { view: self, snapshots, holdings: None, last: None };
-        Box::pin(unfold(Some(watched), |watched| async move {
+        let mut watched = Watched { view: self, snapshots, holdings: None, last: None };
+        let first = watched.next().await?;
+        let others = unfold(Some(watched), |watched| async move {
             let mut watched = watched?;
             match watched.next().await {
                 Ok(message) => Some((Ok(message), Some(watched))),
                 Err(error) => Some((Err(error.into()), None)),
             }
-        }))
+        });
+        Ok(Response::new(Box::pin(once(ready(Ok(first))).chain(others))))
     }
 }
 
