@@ -131,10 +131,15 @@ impl Peer {
 
     /// `process`, which must run as these.
     fn new(process: Process, uid: u32, gid: u32) -> Result<Self, PeerError> {
-        let image = Image::of(process.directory())?;
-        let peer = Self(Arc::new(Inner { process, uid, gid, image, memory: Mutex::default() }));
-        peer.verify()?;
-        Ok(peer)
+        let (image, owner) = (Image::of(process.directory())?, process.owner()?);
+        // Last, as what is read of a process that is gone means nothing.
+        if !process.is_alive() {
+            return Err(PeerError::Exited);
+        }
+        if owner != (uid, gid) {
+            return Err(PeerError::CredentialsChanged);
+        }
+        Ok(Self(Arc::new(Inner { process, uid, gid, image, memory: Mutex::default() })))
     }
 
     /// Its number in this agent's PID namespace.
