@@ -3,13 +3,13 @@
 //!
 //! On a Unix socket clients put almost anything there: the path, raw or percent-encoded, a
 //! configured cluster name, nothing. It means nothing on such a socket, and the HTTP/2 server
-//! behind this would reset the stream over it. Header blocks are decoded and written again without
-//! use of a table, so that the two ends need not agree on one; all else passes as it came.
+//! behind this would reset the stream over it. Header blocks are decoded and written again, each end
+//! with a table of its own; all else passes as it came.
 
 use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 
-use super::hpack::{Decoder, Field, HpackError, Known};
+use super::hpack::{Decoder, Encoder, Field, HpackError, Known};
 
 /// What every client begins with (RFC 9113 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -37,7 +37,7 @@ const MAX_CONTINUATIONS: u8 = 16;
 const BLOCK_BUFFER: usize = 1024;
 
 const AUTHORITY: Field<'static> =
-    Field { name: b":authority", value: b"localhost", known: Known::Name(1) };
+    Field { name: b":authority", value: b"localhost", known: Known::Name(1), is_repeated: false };
 
 /// Why the connection must end.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -92,11 +92,12 @@ mod flag {
     pub(super) const PRIORITY: u8 = 0x20;
 }
 
-/// The rewriting of one connection. Holds its decoder's table and at most one header block.
+/// The rewriting of one connection. Holds the tables of both ends and at most one header block.
 #[derive(Debug, Default)]
 pub struct Filter {
     state: State,
     decoder: Decoder,
+    encoder: Encoder,
     /// The block under way; its fragments are in `buffer`.
     block: Option<Block>,
     buffer: Vec<u8>,
@@ -281,6 +282,7 @@ impl Filter {
         let whole = self.rewrite(out).inspect_err(|_| out.truncate(start))?;
         if !whole {
             out.truncate(start + HEAD);
+            self.encoder.begin_anew(out);
             refuse(out);
         }
         block.write_head(start, out);
@@ -297,7 +299,9 @@ impl Filter {
             if weight > MAX_HEADER_LIST {
                 return;
             }
-            if field.name == AUTHORITY.name { AUTHORITY.write(out) } else { field.write(out) }
+            let authority = Field { is_repeated: field.is_repeated, ..AUTHORITY };
+            let field = if field.name == AUTHORITY.name { &authority } else { field };
+            self.encoder.write(field, out);
         })?;
         Ok(weight <= MAX_HEADER_LIST)
     }
@@ -338,11 +342,11 @@ fn refuse(out: &mut BytesMut) {
     for (row, name, value) in
         [(3, b":method".as_slice(), b"POST".as_slice()), (6, b":scheme", b"http")]
     {
-        Field { name, value, known: Known::Whole(row) }.write(out);
+        Field { name, value, known: Known::Whole(row), is_repeated: false }.write(out);
     }
     AUTHORITY.write(out);
     let path = OVERSIZED_PATH.as_bytes();
-    Field { name: b":path", value: path, known: Known::Name(4) }.write(out);
+    Field { name: b":path", value: path, known: Known::Name(4), is_repeated: false }.write(out);
 }
 
 /// Takes padding and priority out of the payload of a HEADERS frame (RFC 9113 6.2).

@@ -1,13 +1,16 @@
-//! HPACK (RFC 7541): reads a client's header blocks, and writes blocks that need no table.
+//! HPACK (RFC 7541): reads a client's header blocks, and writes them again for a server.
 //!
 //! Pure and bounded: nothing here allocates more than the block it was given can decode to plus
 //! the table, and no input makes it panic.
 
+mod encoder;
 mod huffman;
 mod table;
 
 use bytes::{BufMut, BytesMut};
 use thiserror::Error;
+
+pub use self::encoder::Encoder;
 
 use self::table::{Entry, Table};
 
@@ -47,6 +50,8 @@ pub struct Field<'a> {
     pub value: &'a [u8],
     /// What of it the fixed table holds.
     pub known: Known,
+    /// The sender refers to what a table holds, and does not write it out.
+    pub is_repeated: bool,
 }
 
 /// What a row of the fixed table holds of a field: the shortest way to write it again.
@@ -71,16 +76,23 @@ impl Field<'_> {
     pub fn write(&self, out: &mut BytesMut) {
         match self.known {
             Known::Whole(row) => write_integer(u32::from(row), 7, 0x80, out),
-            Known::Name(row) => write_integer(u32::from(row), 4, 0, out),
+            Known::Name(_) | Known::Nothing => self.write_literal(4, 0, out),
+        }
+    }
+
+    /// Writes the value, and the name unless the fixed table has that, behind the pattern of a kind
+    /// of literal (RFC 7541 6.2).
+    fn write_literal(&self, prefix: u32, pattern: u8, out: &mut BytesMut) {
+        match self.known {
+            Known::Whole(row) | Known::Name(row) => {
+                write_integer(u32::from(row), prefix, pattern, out);
+            }
             Known::Nothing => {
-                out.put_u8(0);
+                out.put_u8(pattern);
                 write_string(self.name, out);
             }
         }
-        match self.known {
-            Known::Whole(_) => {}
-            Known::Name(_) | Known::Nothing => write_string(self.value, out),
-        }
+        write_string(self.value, out);
     }
 }
 
@@ -145,12 +157,13 @@ impl Decoder {
                 Field { name, known: Known::Whole(row), .. } => (name, Known::Name(row)),
                 Field { name, known, .. } => (name, known),
             };
-            return Ok(each(&Field { name, value: value.read(&self.scratch), known }));
+            let value = value.read(&self.scratch);
+            return Ok(each(&Field { name, value, known, is_repeated: false }));
         }
         let name = input.string(&mut self.scratch)?;
         let value = input.string(&mut self.scratch)?;
         let (name, value) = (name.read(&self.scratch), value.read(&self.scratch));
-        Ok(each(&Field { name, value, known: Known::Nothing }))
+        Ok(each(&Field { name, value, known: Known::Nothing, is_repeated: false }))
     }
 
     /// Size updates come first in a block (RFC 7541 4.2) and stay below what was advertised.

@@ -17,7 +17,7 @@ fn headers(flags: u8, payload: &[u8]) -> Vec<u8> {
 fn literal(first: u8, name: &str, value: &str) -> Vec<u8> {
     let mut out = BytesMut::new();
     let (name, value) = (name.as_bytes(), value.as_bytes());
-    Field { name, value, known: Known::Nothing }.write(&mut out);
+    Field { name, value, known: Known::Nothing, is_repeated: false }.write(&mut out);
     out[0] |= first;
     out.to_vec()
 }
@@ -29,10 +29,10 @@ fn request(authority: &str) -> Vec<u8> {
     [&[0x83, 0x86][..], &path, &literal(0x40, ":authority", authority), &security].concat()
 }
 
-/// The fields of each header block in a rewritten conversation, which may not need a table, with
-/// the flags of its frame; other frames by their kind and length.
+/// The fields of each header block in a rewritten conversation, with the flags of its frame; other
+/// frames by their kind and length.
 fn read(mut input: &[u8]) -> Vec<String> {
-    let mut said = Vec::new();
+    let (mut said, mut decoder) = (Vec::new(), Decoder::default());
     assert_eq!(&input[..PREFACE.len()], PREFACE);
     input = &input[PREFACE.len()..];
     while !input.is_empty() {
@@ -48,7 +48,7 @@ fn read(mut input: &[u8]) -> Vec<String> {
             let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
             fields += &format!(" {}={}", text(field.name), text(field.value));
         };
-        Decoder::default().decode(payload, &mut add).unwrap();
+        decoder.decode(payload, &mut add).unwrap();
         said.push(fields);
     }
     said
@@ -214,6 +214,48 @@ fn a_header_list_beyond_the_limit_becomes_a_request_that_is_refused() {
     let sent = [PREFACE, &SETTINGS, &headers(4, &bomb)].concat();
     Filter::default().push(&sent, &mut out).unwrap();
     assert!(out.capacity() < 4 * MAX_HEADER_LIST, "{}", out.capacity());
+}
+
+/// What the server was told in such a block, it has not heard.
+#[test]
+fn a_block_that_was_written_in_part_leaves_no_trace() {
+    let known = [literal(0x40, "a", "b"), literal(0x40, "c", "d")].concat();
+    let at = |stream, block: &[u8]| frame(kind::HEADERS, 4, stream, block);
+    // The first goes into the server's table, the other only in a block that it does not see.
+    let too_much = [vec![0xbf, 0xbe], literal(0, "x", &"y".repeat(MAX_HEADER_LIST))].concat();
+    let (first, rest) = too_much.split_at(MAX_FRAME);
+    let (said, result) = push(&[
+        at(1, &known),
+        at(3, &[0xbf]),
+        at(5, &[0xbf]),
+        frame(kind::HEADERS, 0, 7, first),
+        frame(kind::CONTINUATION, 4, 7, rest),
+        at(9, &[0xbe, 0xbf]),
+        at(11, &[0xbe, 0xbf]),
+    ]);
+    assert_eq!(result, Ok(()));
+    let refused = ":method=POST :scheme=http :authority=localhost :path=/header-list-too-large";
+    let expected = ["a=b c=d", "a=b", "a=b", refused, "c=d a=b", "c=d a=b"];
+    assert_eq!(said[1..], expected.map(|fields| format!("headers 4 {fields}")));
+}
+
+/// A request that is like the one before is handed on in as few octets as it came.
+#[test]
+fn what_a_client_repeats_is_not_written_out_again() {
+    let again = [&[0x83, 0x86][..], &[0xc0, 0xbf, 0xbe]].concat();
+    let mut filter = Filter::default();
+    let mut lengths = Vec::new();
+    let mut push = |input: &[u8]| {
+        let mut out = BytesMut::new();
+        filter.push(input, &mut out).unwrap();
+        lengths.push(out.len());
+    };
+    push(&[PREFACE, &SETTINGS].concat());
+    push(&headers(4, &request("a")));
+    (0..3).for_each(|_| push(&headers(4, &again)));
+    let [_, first, second, third, fourth] = lengths[..] else { panic!("{lengths:?}") };
+    // Whether there will be another request is not known with the first.
+    assert_eq!((second, third, fourth), (first, HEAD + again.len(), HEAD + again.len()));
 }
 
 /// The table follows a block even where the block is refused.

@@ -121,6 +121,16 @@ impl Table {
         }
     }
 
+    /// The index of an entry that is this field.
+    pub(super) fn index_of(&self, field: &Field<'_>) -> Option<u32> {
+        let position = self.entries.iter().position(|entry| entry.is(field))?;
+        u32::try_from(STATIC.len() + 1 + position).ok()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     fn entry(&self, index: u32) -> Result<&Entry, HpackError> {
         usize::try_from(index)
             .ok()
@@ -152,7 +162,12 @@ impl Entry {
         let (name, value) = self.text.split_at_checked(self.name_len).unwrap_or_default();
         let known =
             if self.static_name == 0 { Known::Nothing } else { Known::Name(self.static_name) };
-        Field { name, value, known }
+        Field { name, value, known, is_repeated: true }
+    }
+
+    fn is(&self, field: &Field<'_>) -> bool {
+        self.text.len() == field.name.len() + field.value.len()
+            && self.text.split_at_checked(self.name_len) == Some((field.name, field.value))
     }
 
     const fn weight(&self) -> usize {
@@ -169,5 +184,5 @@ pub(super) const fn weight(field: &Field<'_>) -> usize {
 fn fixed(index: u32) -> Option<Field<'static>> {
     let row = u8::try_from(index).ok()?;
     let (name, value) = STATIC.get(usize::from(row.checked_sub(1)?))?;
-    Some(Field { name, value, known: Known::Whole(row) })
+    Some(Field { name, value, known: Known::Whole(row), is_repeated: true })
 }

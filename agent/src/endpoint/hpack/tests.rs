@@ -19,20 +19,26 @@ fn line(field: &Field<'_>) -> String {
 }
 
 /// Decodes blocks that follow one another on one connection. Written again, each must say the
-/// same to a decoder that knows nothing of the others.
+/// same to a decoder that knows nothing of the others; and by an encoder, to one that knows them.
 #[track_caller]
 fn check(blocks: &[Row<'_>]) {
     let mut decoder = Decoder::default();
+    let (mut encoder, mut reader) = (Encoder::default(), Decoder::default());
     for (hex, expected) in blocks {
         let (mut found, mut written) = (String::new(), BytesMut::new());
+        let mut encoded = BytesMut::new();
         let result = decoder.decode(&octets(hex), |field| {
             found += &line(field);
             field.write(&mut written);
+            encoder.write(field, &mut encoded);
         });
         assert_eq!(result.map(|()| found.trim_end()), *expected, "{hex}");
         let mut again = String::new();
         Decoder::default().decode(&written, |field| again += &line(field)).unwrap();
         assert_eq!(again, found, "{hex} written again as {written:x?}");
+        let mut read = String::new();
+        reader.decode(&encoded, |field| read += &line(field)).unwrap();
+        assert_eq!(read, found, "{hex} encoded as {encoded:x?}");
     }
 }
 
@@ -154,16 +160,17 @@ fn a_field_larger_than_the_table_empties_it() {
 
 #[test]
 fn what_is_written_is_the_shortest_form_without_a_table() {
+    let field = |name, value, known| Field { name, value, known, is_repeated: false };
     let write = |field: Field<'_>| {
         let mut out = BytesMut::new();
         field.write(&mut out);
         out.to_vec()
     };
     let (name, value) = (b"te".as_slice(), b"trailers".as_slice());
-    assert_eq!(write(Field { name, value, known: Known::Whole(3) }), [0x83]);
-    assert_eq!(write(Field { name, value, known: Known::Name(1) })[..3], [0x01, 8, b't']);
-    assert_eq!(write(Field { name, value, known: Known::Name(58) })[..3], [0x0f, 43, 8]);
-    assert_eq!(write(Field { name, value, known: Known::Nothing })[..4], [0, 2, b't', b'e']);
+    assert_eq!(write(field(name, value, Known::Whole(3))), [0x83]);
+    assert_eq!(write(field(name, value, Known::Name(1)))[..3], [0x01, 8, b't']);
+    assert_eq!(write(field(name, value, Known::Name(58)))[..3], [0x0f, 43, 8]);
+    assert_eq!(write(field(name, value, Known::Nothing))[..4], [0, 2, b't', b'e']);
     let long = vec![b'x'; 127 + 128];
-    assert_eq!(write(Field { name, value: &long, known: Known::Name(1) })[..4], [1, 0x7f, 0x80, 1]);
+    assert_eq!(write(field(name, &long, Known::Name(1)))[..4], [1, 0x7f, 0x80, 1]);
 }

@@ -172,7 +172,7 @@ pub(super) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut out = BytesMut::new();
     for (name, value) in fields {
         let (name, value) = (name.as_bytes(), value.as_bytes());
-        Field { name, value, known: Known::Nothing }.write(&mut out);
+        Field { name, value, known: Known::Nothing, is_repeated: false }.write(&mut out);
     }
     out.to_vec()
 }
