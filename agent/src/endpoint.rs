@@ -17,7 +17,6 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -189,24 +188,31 @@ impl Server {
         Self { config, http2, streams, routes: routes.prepare(), stop }
     }
 
-    /// Serves one connection to its end.
-    async fn connection<C>(self: Arc<Self>, stream: UnixStream, peer: C, permit: Permit)
+    /// Serves one connection to its end. Small: there are as many of these as workloads.
+    fn connection<C>(
+        self: Arc<Self>,
+        stream: UnixStream,
+        peer: C,
+        permit: Permit,
+    ) -> impl Future<Output = ()> + Send
     where
         C: Clone + Send + Sync + 'static,
     {
         let (routes, audience) = (self.routes.clone(), self.config.audience);
         let gate = Gate { routes, audience, peer, permit: Arc::new(permit) };
         let io = TokioIo::new(PeerStream::new(stream, self.config.patience));
-        let mut connection = pin!(self.http2.serve_connection(io, gate));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let mut connection = Box::pin(self.http2.serve_connection(io, gate));
+        async move {
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = self.stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                debug!(error = &error as &dyn Error, "connection failed");
             }
-        };
-        if let Err(error) = ended {
-            debug!(error = &error as &dyn Error, "connection failed");
         }
     }
 

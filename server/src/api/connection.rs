@@ -1,6 +1,5 @@
 //! Serves HTTP/2 on one connection, within bounds, until it is old or the server stops.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -40,8 +39,12 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 const PING: Duration = Duration::from_secs(60);
 const PONG: Duration = Duration::from_secs(20);
 
-/// Serves the calls of one caller.
-pub async fn serve<S>(stream: S, guard: Guard<Routes>, stop: CancellationToken)
+/// Serves the calls of one caller. Small: there are as many of these as agents.
+pub fn serve<S>(
+    stream: S,
+    guard: Guard<Routes>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -50,18 +53,19 @@ where
         Caller::Anonymous(_) => MAX_ANONYMOUS_STREAMS,
     };
     let service = guard.map_request(|request: http::Request<_>| request.map(Body::new));
-    let connection =
-        http(streams).serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    let mut connection = pin!(connection);
-    tokio::select! {
-        ended = &mut connection => return log(ended),
-        () = tokio::time::sleep(AGE.mul_f64(0.9 + 0.2 * random_fraction())) => {}
-        () = stop.cancelled() => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    match tokio::time::timeout(GRACE, connection).await {
-        Ok(ended) => log(ended),
-        Err(_) => debug!("calls cut off, as their connection had to end"),
+    let service = TowerToHyperService::new(service);
+    let mut connection = Box::pin(http(streams).serve_connection(TokioIo::new(stream), service));
+    async move {
+        tokio::select! {
+            ended = &mut connection => return log(ended),
+            () = tokio::time::sleep(AGE.mul_f64(0.9 + 0.2 * random_fraction())) => {}
+            () = stop.cancelled() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        match tokio::time::timeout(GRACE, connection).await {
+            Ok(ended) => log(ended),
+            Err(_) => debug!("calls cut off, as their connection had to end"),
+        }
     }
 }
 

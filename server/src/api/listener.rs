@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use steeple::clock::unix_seconds;
 use steeple::tasks::Tasks;
 use steeple::tls::{Accepted, Acceptor};
@@ -58,6 +60,12 @@ const OTHER_DESCRIPTORS: usize = 384;
 #[derive(Debug)]
 pub struct Listener {
     listener: TcpListener,
+    door: Door,
+}
+
+/// What every connection has to go through. Clones are the same door.
+#[derive(Clone, Debug)]
+struct Door {
     acceptor: Acceptor,
     routes: Routes,
     shared: Arc<Shared>,
@@ -126,7 +134,8 @@ impl Listener {
         bounds: Bounds,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, acceptor, routes, shared, places: Places::new(bounds) })
+        let door = Door { acceptor, routes, shared, places: Places::new(bounds) };
+        Ok(Self { listener, door })
     }
 
     /// Where it listens, which matters if it was told to choose a port.
@@ -152,37 +161,57 @@ impl Listener {
                 return tokio::time::sleep(PAUSE).await;
             }
         };
-        let place = match self.places.all.take(address.ip()) {
+        let place = match self.door.places.all.take(address.ip()) {
             Ok(place) => place,
-            Err(full) => return self.places.notices.tell(full, address, Instant::now()),
+            Err(full) => return self.door.places.notices.tell(full, address, Instant::now()),
         };
         // Answers are small, and each is complete when it is written.
         if let Err(error) = stream.set_nodelay(true) {
             return debug!(error = &error as &dyn std::error::Error, "connection lost");
         }
-        let (acceptor, routes) = (self.acceptor.clone(), self.routes.clone());
-        let (shared, places) = (Arc::clone(&self.shared), self.places.clone());
+        let door = self.door.clone();
         tasks.spawn(info_span!("connection", %address), |stop| async move {
-            match acceptor.accept(stream).await {
-                Ok(Accepted { stream, peer }) => {
-                    let _place = match admission(peer.as_ref(), &places.anonymous, address.ip()) {
-                        Ok(place) => place,
-                        Err(full) => return places.notices.tell(full, address, Instant::now()),
-                    };
-                    let caller = Arc::new(caller(peer.as_ref(), address));
-                    if !shared.admits(&caller) {
-                        return debug!(
-                            ?caller,
-                            "connection closed: of a foreign trust domain, and not in admin_ids"
-                        );
-                    }
-                    let guard = Guard::new(routes, caller, shared);
-                    connection::serve(stream, guard, stop).await;
-                }
-                Err(error) => debug!(error = &error as &dyn std::error::Error, "handshake failed"),
+            // Once the handshake is over, nothing of it is held.
+            let serving = Box::pin(door.open(stream, address, stop)).await;
+            drop(door);
+            if let Some(serving) = serving {
+                serving.await;
             }
             drop(place);
         });
+    }
+}
+
+impl Door {
+    /// Does the handshake with a client; how its calls are served, if it may make any.
+    async fn open(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        stop: CancellationToken,
+    ) -> Option<BoxFuture<'static, ()>> {
+        let Accepted { stream, peer } = match self.acceptor.accept(stream).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                debug!(error = &error as &dyn std::error::Error, "handshake failed");
+                return None;
+            }
+        };
+        let place = match admission(peer.as_ref(), &self.places.anonymous, address.ip()) {
+            Ok(place) => place,
+            Err(full) => {
+                self.places.notices.tell(full, address, Instant::now());
+                return None;
+            }
+        };
+        let caller = Arc::new(caller(peer.as_ref(), address));
+        if !self.shared.admits(&caller) {
+            debug!(?caller, "connection closed: of a foreign trust domain, and not in admin_ids");
+            return None;
+        }
+        let guard = Guard::new(self.routes.clone(), caller, Arc::clone(&self.shared));
+        let serving = connection::serve(stream, guard, stop);
+        Some(serving.map(move |()| drop(place)).boxed())
     }
 }
 
