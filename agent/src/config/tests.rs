@@ -228,7 +228,7 @@ fn the_example_is_valid_and_shows_every_key_with_its_default() {
     assert_eq!(config.sync_interval, DEFAULT_SYNC_INTERVAL);
     assert_eq!(config.workload_key, KeyAlgorithm::EcP256);
     assert_eq!((config.verifiers, config.rebootstrap), (Verifiers::Registered, Rebootstrap::Never));
-    let file = Some("/var/log/steeple/agent.log".into());
+    let file = Some("/var/log/steeple/agent/agent.log".into());
     assert_eq!(config.log, Settings { file, ..Settings::default() });
     assert_eq!(config.workload_attestors, AttestorConfig::standard());
     for key in ["join_token", "join_token_file", "insecure_bootstrap", "trust_bundle_fingerprint"] {

@@ -56,7 +56,10 @@ fn the_example_says_what_the_defaults_are() {
     // What has no default, or is none.
     assert_eq!(full.jwt_issuer.take().as_deref(), Some("https://oidc.example.org"));
     assert_eq!(full.admin_ids.pop_first().unwrap().as_str(), "spiffe://example.org/admin");
-    assert_eq!(full.log.file.take().as_deref(), Some(Path::new("/var/log/steeple/server.log")));
+    assert_eq!(
+        full.log.file.take().as_deref(),
+        Some(Path::new("/var/log/steeple/server/server.log"))
+    );
     let month = Some(Duration::from_secs(30 * 86_400));
     let prune = std::mem::take(&mut full.prune);
     assert_eq!(prune, PruneConfig { nodes_expired_for: month, tofu_nodes: false });
