@@ -111,16 +111,3 @@ fn what_says_two_things_is_refused() {
         assert!(read(words).is_err(), "{words}");
     }
 }
-
-#[test]
-fn what_is_not_taken_is_refused_with_a_reason() {
-    for (flag, reason) in [("-namedPipeName p", "say with --socket where that is")] {
-        for command in ["run", "validate", "config check"] {
-            let error = read(&format!("{command} {flag}")).unwrap_err().to_string();
-            assert!(error.contains(reason), "{command} {flag}: {error}");
-        }
-    }
-    for flag in ["-disableSDSAPI", "-disableSDSAPI=false"] {
-        assert!(read(&format!("run {flag}")).is_ok(), "{flag}");
-    }
-}
