@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use steeple::bundle::JwtAuthority;
+use steeple::bundle::{Bundle, JwtAuthority};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::authorities::AuthorityId;
 use super::journal::{Journal, Record};
-use super::rotation::{Health, RotationError};
+use super::rotation::{Health, RotationError, rules};
 use super::slots::{Kind, Status};
 use crate::audit::event::Caller;
 
@@ -205,6 +205,15 @@ impl AuthorityControl {
     ) -> Result<Standing, ControlError> {
         let order = Order::ChangeUpstream(change, subject_key_id.to_ascii_lowercase());
         self.ask(caller, order).await
+    }
+
+    /// Whether the key of a server below this one would be vouched for, beside what `bundle` has.
+    pub fn check_publishable(
+        &self,
+        bundle: &Bundle,
+        key: &JwtAuthority,
+    ) -> Result<(), ControlError> {
+        rules::publish(&self.known.journal.borrow(), bundle, key).map(drop)
     }
 
     /// Vouches for the key of a server below this one.

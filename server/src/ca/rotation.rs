@@ -36,7 +36,7 @@ mod keeper;
 mod making;
 mod retiring;
 mod retry;
-mod rules;
+pub(super) mod rules;
 mod vouched;
 
 /// How authorities are made.

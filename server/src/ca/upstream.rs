@@ -63,6 +63,8 @@ pub enum Published {
     Keys(Vec<JwtAuthority>),
     /// Upstream has no place for such keys, so that this server alone vouches for it.
     NotTaken,
+    /// Somebody has revoked it upstream, where it is not taken again.
+    Revoked,
 }
 
 /// What upstream vouches for.

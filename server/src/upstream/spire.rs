@@ -110,7 +110,7 @@ impl UpstreamAuthority for Spire {
         &self,
         key: JwtAuthority,
     ) -> BoxFuture<'_, Result<Published, UpstreamError>> {
-        Box::pin(async move { Ok(Published::Keys(self.server.publish(&key).await?)) })
+        Box::pin(async move { self.server.publish(&key).await })
     }
 
     fn vouched(&self) -> watch::Receiver<Option<Arc<Vouched>>> {

@@ -4,7 +4,10 @@ use steeple_proto::spire::api::server::localauthority::v1 as pb;
 use steeple_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
 use tonic::transport::Channel;
 
-use super::{DISK, below_with, downstream_entry, svid, this_process, verified, write_ca};
+use super::{
+    DISK, below_with, check_validated, downstream_entry, jwt_keys, svid, this_process, verified,
+    write_ca,
+};
 use crate::harness::workload::{self, first_answer};
 use crate::harness::{Deployment, Dir, Settings, api, eventually};
 
@@ -165,4 +168,35 @@ fn a_ca_that_cannot_be_replaced_is_told_with_the_status_of_authorities() {
     assert!(said.contains("Rotation fails since") && said.contains(&why), "{said}");
     downstream_entry(&root);
     eventually("rotation goes on", || (status()["failing_because"] == "").then_some(()));
+}
+
+/// Nobody else takes its tokens any more, so that it must not go on until it would rotate anyway.
+#[tokio::test]
+async fn a_branch_leaves_a_key_that_was_revoked_above_while_it_was_away() {
+    let root = Deployment::start();
+    downstream_entry(&root);
+    let mut node =
+        Deployment::with(Settings { server: below_with(&root, ""), ..Settings::default() });
+    for node in [&root, &node] {
+        node.register("/web", &[&this_process()]);
+        first_answer(&node.socket()).await;
+    }
+    check_validated(&node, &root).await;
+    let active = |node: &Deployment| {
+        let state = node.admin_json(&["localauthority", "jwt", "show"]);
+        state["active"]["authority_id"].as_str().unwrap().to_owned()
+    };
+    let old = active(&node);
+    node.server.kill();
+    for step in ["taint", "revoke"] {
+        root.admin(&["localauthority", "jwt", step, "--authority-id", &old]);
+    }
+    node.restart_server();
+    node.server.wait_for("JWT key was revoked upstream, forcing rotation");
+    eventually("another key signs, and is known above", || {
+        let new = active(&node);
+        (new != old && jwt_keys(&root).contains(&new)).then_some(())
+    });
+    assert!(!jwt_keys(&node).contains(&old));
+    check_validated(&node, &root).await;
 }

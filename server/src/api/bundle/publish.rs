@@ -13,14 +13,17 @@ use crate::api::error::ApiError;
 use crate::api::limits::Limited;
 use crate::api::local_authority::refusal::{Asked, AuthorityRefusal, Object};
 use crate::api::{Deps, admitted};
+use crate::ca::control::ControlError;
 use crate::ca::slots::Kind;
+use crate::ca::upstream::Published;
 
 /// The longest name of a key, in bytes.
 const MAX_KEY_ID: usize = 255;
 
 /// Has the key added to the own bundle, which is returned, and passes it on to the server above, if
-/// there is one. The key is kept here even if that fails: then the caller publishes it again. What
-/// else the server above vouches for is not taken from its answer: the bundle follows it anyway.
+/// there is one. The key is kept here even if that fails: then the caller publishes it again. But
+/// what was revoked above is not vouched for here. What else the server above vouches for is not
+/// taken from its answer: the bundle follows it anyway.
 pub(super) async fn jwt_authority(
     deps: &Deps,
     request: &Request<pb::PublishJwtAuthorityRequest>,
@@ -39,12 +42,20 @@ pub(super) async fn jwt_authority(
     let key = key.ok_or(ApiError::Invalid { field: "jwt_authority", expected })?;
     let key = JwtAuthority { tainted: false, ..jwt_authority_from_proto(key)? };
     check(&key, now)?;
-    let published = deps.authorities.publish(admitted.for_audit(), key.clone()).await;
     let of = Object::Own(Kind::JwtKey);
-    published.map_err(|error| AuthorityRefusal { asked: Asked::Publish, of, error })?;
-    if let Some(upstream) = &deps.upstream {
-        upstream.publish_jwt_key(key).await?;
+    let refused = |error| AuthorityRefusal { asked: Asked::Publish, of, error };
+    let publishable = deps.authorities.check_publishable(&deps.registry.own_bundle(), &key);
+    publishable.map_err(refused)?;
+    let passed_on = match &deps.upstream {
+        Some(upstream) => upstream.publish_jwt_key(key.clone()).await,
+        None => Ok(Published::NotTaken),
+    };
+    if let Ok(Published::Revoked) = passed_on {
+        return Err(refused(ControlError::Revoked).into());
     }
+    let published = deps.authorities.publish(admitted.for_audit(), key).await;
+    published.map_err(refused)?;
+    passed_on?;
     Ok(deps.registry.own_bundle())
 }
 

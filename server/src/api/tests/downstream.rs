@@ -16,7 +16,7 @@ use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
 use super::*;
 use crate::api::limits::{Limited, Source};
 use crate::ca::testing::tiers::{HOUR, Tier};
-use crate::ca::testing::upstream::FakeUpstream;
+use crate::ca::testing::upstream::{FakeUpstream, Revoked};
 
 async fn with_downstream(server: &Server, x509_svid_ttl: i32) -> String {
     let entry =
@@ -214,4 +214,18 @@ async fn a_jwt_key_from_below_goes_on_to_the_server_above() {
     assert_eq!(refused.code(), Code::Unavailable);
     let bundle = server.deps.registry.own_bundle();
     assert!(bundle.jwt_authorities.iter().any(|key| key.key_id == "later"));
+
+    // Revoked above, it is not vouched for here, and the caller is told why.
+    upstream.state().away = false;
+    upstream.state().revoked = Revoked::These(vec!["bad".into()]);
+    let below = server.peer("spiffe://td/below", "1");
+    let refused = publish(below.clone(), Some(jwt_key("bad"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    let bundle = server.deps.registry.own_bundle();
+    assert!(!bundle.jwt_authorities.iter().any(|key| key.key_id == "bad"));
+    // What is refused here does not get above.
+    let before = upstream.keys().len();
+    let refused = publish(below, Some(jwt_key("kid"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "another key has that name: {refused:?}");
+    assert_eq!(upstream.keys().len(), before);
 }

@@ -18,7 +18,7 @@ use super::making::Made;
 use super::vouched::root_id;
 use crate::audit::event::{AuthorityStep, Caller, Event};
 use crate::ca::authorities::AuthorityId;
-use crate::ca::slots::{Kind, Status};
+use crate::ca::slots::{Kind, Slot, Status};
 use crate::ca::upstream::{Published, UpstreamAuthority, Vouched};
 use crate::ca::{BundleChange, Ledger};
 
@@ -34,6 +34,8 @@ pub(super) struct Branch {
     said: Option<Arc<Vouched>>,
     /// The keys of this server that upstream knows, or does not want to.
     published: BTreeSet<AuthorityId>,
+    /// The keys of this server that upstream knew once, in the life of this process.
+    known_above: BTreeSet<AuthorityId>,
     /// The roots that no CA is taken from, by what upstream said last.
     distrusted: BTreeSet<AuthorityId>,
     /// Whether it was said that upstream does not take keys, or failed to.
@@ -43,8 +45,8 @@ pub(super) struct Branch {
 impl Branch {
     pub(super) fn new(upstream: Arc<dyn UpstreamAuthority>) -> Self {
         let (vouched, said) = (upstream.vouched(), None);
-        let (published, distrusted) = (BTreeSet::new(), BTreeSet::new());
-        Self { upstream, vouched, said, published, distrusted, warned: false }
+        let [published, known_above, distrusted] = [(); 3].map(|()| BTreeSet::new());
+        Self { upstream, vouched, said, published, known_above, distrusted, warned: false }
     }
 
     /// Waits until upstream vouches for something else.
@@ -81,12 +83,15 @@ impl<L: Ledger> Keeper<L> {
 
     /// Publishes the keys of this server that upstream does not know yet.
     pub(super) async fn publish_keys(&mut self) -> Result<(), RotationError> {
-        for key in self.unpublished() {
+        // This ends: one that is refused makes room for another one only if it was taken before.
+        while let Some(key) = self.unpublished().into_iter().next() {
+            let id = AuthorityId::from(key.key_id.clone());
+            let is_new_above = self.is_new_above(&id);
             let Some(branch) = &mut self.branch else { return Ok(()) };
-            let (id, upstream) = (AuthorityId::from(key.key_id.clone()), &branch.upstream);
-            match timeout(PATIENCE, upstream.publish_jwt_key(key)).await {
+            match timeout(PATIENCE, branch.upstream.publish_jwt_key(key)).await {
                 Ok(Ok(Published::Keys(keys))) => {
                     branch.published.insert(id.clone());
+                    branch.known_above.insert(id.clone());
                     branch.warned = false;
                     info!(key_id = %id, "JWT key published upstream");
                     self.add_keys(keys).await?;
@@ -99,6 +104,14 @@ impl<L: Ledger> Keeper<L> {
                                server are valid where its own bundle is known"
                         );
                     }
+                }
+                Ok(Ok(Published::Revoked)) if !is_new_above => self.leave_key(id).await?,
+                Ok(Ok(Published::Revoked)) => {
+                    if !std::mem::replace(&mut branch.warned, true) {
+                        warn!(key_id = %id, "JWT key not published upstream: it is said to be \
+                            revoked there, where it never was");
+                    }
+                    return Ok(());
                 }
                 Ok(Err(error)) => {
                     if !std::mem::replace(&mut branch.warned, true) {
@@ -140,21 +153,39 @@ impl<L: Ledger> Keeper<L> {
             return Ok(());
         }
         info!("Current root CA is signed by a tainted upstream authority, preparing rotation");
-        let slots = self.slots(Kind::X509Ca);
-        let prepared = slots.prepared(self.now());
+        let prepared = self.slots(Kind::X509Ca).prepared(self.now());
+        let prepared = prepared.filter(|_| !self.depends_on(Status::Prepared, &distrusted));
+        let moved = self.move_on(Kind::X509Ca, prepared).await;
+        moved.map_err(|error| still_below(&distrusted, error))?;
+        info!("Successfully rotated X.509 CA");
+        Ok(())
+    }
+
+    /// Signs with another key, as upstream has revoked the one that does, and no longer vouches for
+    /// that. Nobody here was told of it at the time.
+    async fn leave_key(&mut self, id: AuthorityId) -> Result<(), RotationError> {
+        info!(key_id = %id, "JWT key was revoked upstream, forcing rotation");
+        let kind = Kind::JwtKey;
+        if self.journal().active(kind).is_some_and(|active| active.authority_id == id) {
+            let prepared = self.slots(kind).prepared(self.now());
+            self.move_on(kind, prepared).await?;
+        }
+        let change = BundleChange::RemoveJwt(id.to_string());
+        self.withdraw_all(vec![Withdrawn { kind, id, revoked: true, change }]).await
+    }
+
+    /// Signs with the authority in that slot, or with a new one.
+    async fn move_on(&mut self, kind: Kind, prepared: Option<Slot>) -> Result<(), RotationError> {
         let slot = match prepared {
-            Some(slot) if !self.depends_on(Status::Prepared, &distrusted) => slot,
-            Some(_) | None => {
-                let active = self.journal().active(Kind::X509Ca).and_then(|active| active.slot);
-                let slot = active.ok_or(RotationError::NotActive(Kind::X509Ca))?.other();
-                let prepared = self.prepare_in_turn(Kind::X509Ca, slot).await;
-                prepared.map_err(|error| still_below(&distrusted, error))?;
+            Some(slot) => slot,
+            None => {
+                let active = self.journal().active(kind).and_then(|active| active.slot);
+                let slot = active.ok_or(RotationError::NotActive(kind))?.other();
+                self.prepare_in_turn(kind, slot).await?;
                 slot
             }
         };
-        self.activate(&Caller::Server, Kind::X509Ca, slot).await?;
-        info!("Successfully rotated X.509 CA");
-        Ok(())
+        self.activate(&Caller::Server, kind, slot).await
     }
 
     async fn withdraw_all(&mut self, withdrawals: Vec<Withdrawn>) -> Result<(), RotationError> {
@@ -221,7 +252,10 @@ impl<L: Ledger> Keeper<L> {
     }
 
     fn note(&mut self, says: Arc<Vouched>) {
+        let records = self.journal().records().iter();
+        let own: BTreeSet<_> = records.map(|record| record.authority_id.clone()).collect();
         let Some(branch) = &mut self.branch else { return };
+        branch.known_above.retain(|id| own.contains(id));
         // What upstream has lost, it is told again.
         let is_known = |id: &AuthorityId| says.jwt_keys.iter().any(|key| key.key_id == id.as_str());
         branch.published.retain(is_known);
@@ -234,6 +268,12 @@ impl<L: Ledger> Keeper<L> {
         let of_status = cas.filter(|record| record.status == status);
         let mut above = of_status.filter_map(|record| record.upstream_authority_id.as_ref());
         above.any(|id| roots.contains(id))
+    }
+
+    /// Whether upstream cannot have had a key before: it was made by this process, and never taken.
+    fn is_new_above(&self, id: &AuthorityId) -> bool {
+        let was_taken = self.branch.as_ref().is_some_and(|branch| branch.known_above.contains(id));
+        self.is_made_here(Kind::JwtKey, id) && !was_taken
     }
 
     fn unpublished(&self) -> Vec<JwtAuthority> {

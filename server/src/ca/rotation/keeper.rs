@@ -17,7 +17,7 @@ use tracing::field::display;
 use tracing::{info, warn};
 
 use super::branch::Branch;
-use super::making::{self, Made, Place};
+use super::making::{self, Made, Place, key_id};
 use super::retry::Retry;
 use super::vouched::{self, FOREIGN_GRACE, Vouched};
 use super::{Config, Deps, RotationError};
@@ -259,6 +259,11 @@ impl<L: Ledger> Keeper<L> {
         self.config.algorithm(kind).is_some()
     }
 
+    /// Whether the authority of that name was made in the life of this process.
+    pub(super) fn is_made_here(&self, kind: Kind, id: &AuthorityId) -> bool {
+        self.tails.contains_key(&(kind, id.clone()))
+    }
+
     /// The kinds of authorities that there are to be.
     pub(super) fn kinds(&self) -> Vec<Kind> {
         self.config.kinds()
@@ -356,16 +361,6 @@ impl<L: Ledger> Keeper<L> {
             .cloned()
             .unwrap_or_else(Tail::new)
     }
-}
-
-/// The key in the key store that a slot's authority signs with.
-#[expect(clippy::expect_used, reason = "four names, each of which a test reads")]
-fn key_id(kind: Kind, slot: Slot) -> KeyId {
-    let name = match kind {
-        Kind::X509Ca => format!("x509-CA-{slot}"),
-        Kind::JwtKey => format!("JWT-Signer-{slot}"),
-    };
-    name.parse().expect("letters, digits and hyphens")
 }
 
 /// Says what became of an authority, with the words and the fields that operators of SPIRE look for.

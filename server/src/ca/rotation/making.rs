@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use rustls::pki_types::CertificateDer;
 use steeple::bundle::{JwtAuthority, X509Authority};
 use steeple::clock::{from_unix_seconds, unix_seconds};
-use steeple::keys::{SignError, Signer};
+use steeple::keys::{KeyId, SignError, Signer};
 use steeple::x509::csr::{self, Wish};
 use steeple::x509::make::{CaRequest, IssuerError, MakeError, Validity, self_signed_ca};
 use steeple::x509::{Certificate, Chain, ChainError, Name};
@@ -166,6 +166,16 @@ pub(super) fn key(
         tainted: false,
     });
     Ok(Made { record, changes: vec![change] })
+}
+
+/// The key in the key store that a slot's authority signs with.
+#[expect(clippy::expect_used, reason = "four names, each of which a test reads")]
+pub(super) fn key_id(kind: Kind, slot: Slot) -> KeyId {
+    let name = match kind {
+        Kind::X509Ca => format!("x509-CA-{slot}"),
+        Kind::JwtKey => format!("JWT-Signer-{slot}"),
+    };
+    name.parse().expect("letters, digits and hyphens")
 }
 
 /// 32 random letters and digits.

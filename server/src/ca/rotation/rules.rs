@@ -74,7 +74,7 @@ pub(super) fn activate(
 }
 
 /// What vouches for the key of a server below this one; nothing where it is vouched for already.
-pub(super) fn publish(
+pub(in crate::ca) fn publish(
     journal: &Journal,
     bundle: &Bundle,
     key: &JwtAuthority,

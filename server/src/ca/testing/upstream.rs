@@ -32,12 +32,21 @@ pub(crate) struct State {
     pub(crate) roots: Vec<X509Authority>,
     /// The keys that were published; none where they are not taken.
     pub(crate) keys: Option<Vec<JwtAuthority>>,
+    /// The keys that were revoked.
+    pub(crate) revoked: Revoked,
     /// The longest life of a CA.
     pub(crate) longest: Duration,
     /// Whether it cannot be reached.
     pub(crate) away: bool,
     /// How many CAs it has signed.
     pub(crate) minted: usize,
+}
+
+/// Keys that are not taken again.
+#[derive(Debug)]
+pub(crate) enum Revoked {
+    These(Vec<String>),
+    All,
 }
 
 /// A root as a bundle has it.
@@ -52,6 +61,7 @@ impl FakeUpstream {
             signer,
             roots: vec![vouched_for(root, false)],
             keys: None,
+            revoked: Revoked::These(Vec::new()),
             longest: Duration::MAX,
             away: false,
             minted: 0,
@@ -61,6 +71,11 @@ impl FakeUpstream {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys that were published, where they are taken.
+    pub(crate) fn keys(&self) -> Vec<JwtAuthority> {
+        self.state().keys.clone().unwrap_or_default()
     }
 
     /// Says what it vouches for.
@@ -103,6 +118,13 @@ impl UpstreamAuthority for FakeUpstream {
         Box::pin(async move {
             self.reachable()?;
             let mut state = self.state();
+            let is_revoked = match &state.revoked {
+                Revoked::These(ids) => ids.contains(&key.key_id),
+                Revoked::All => true,
+            };
+            if is_revoked {
+                return Ok(Published::Revoked);
+            }
             let Some(keys) = &mut state.keys else { return Ok(Published::NotTaken) };
             keys.push(key);
             Ok(Published::Keys(keys.clone()))

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
-use crate::ca::upstream::{CaRequest, MintedCa, UpstreamError, Vouched};
+use crate::ca::upstream::{CaRequest, MintedCa, Published, UpstreamError, Vouched};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -129,11 +129,9 @@ impl Server {
         })
     }
 
-    /// Publishes a key, and says which ones there are then.
-    pub(super) async fn publish(
-        &self,
-        key: &JwtAuthority,
-    ) -> Result<Vec<JwtAuthority>, UpstreamError> {
+    /// Publishes a key, and says which ones there are then. SPIRE's server takes any key again; ours
+    /// has one answer for one that was revoked, and for nothing else.
+    pub(super) async fn publish(&self, key: &JwtAuthority) -> Result<Published, UpstreamError> {
         let mut bundle = Bundle::empty(self.trust_domain.clone());
         bundle.jwt_authorities.push(key.clone());
         let jwt_authority = bundle_to_proto(&bundle, None).jwt_authorities.pop();
@@ -142,9 +140,14 @@ impl Server {
             let mut client = BundleClient::new(channel).max_decoding_message_size(MAX_ANSWER);
             client.publish_jwt_authority(Request::new(request)).await
         });
-        let keys = answer.await?.jwt_authorities;
+        let keys = match answer.await {
+            Err(CallError::Failed { code: Code::FailedPrecondition, .. }) => {
+                return Ok(Published::Revoked);
+            }
+            answer => answer?.jwt_authorities,
+        };
         let keys = keys.iter().map(jwt_authority_from_proto).collect::<Result<_, _>>();
-        Ok(keys.map_err(CallError::from)?)
+        Ok(Published::Keys(keys.map_err(CallError::from)?))
     }
 
     /// What the server vouches for, and the number of that.
@@ -165,18 +168,18 @@ impl Server {
         Ok((bundle.sequence, Vouched { roots, jwt_keys }))
     }
 
-    async fn call<T, F>(&self, call: impl FnOnce(Channel) -> F) -> Result<T, UpstreamError>
+    async fn call<T, F>(&self, call: impl FnOnce(Channel) -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let channel = self.channel().await?;
         match timeout(DEADLINE, call(channel)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(self.failed(status).into()),
+            Ok(Err(status)) => Err(self.failed(status)),
             Err(_elapsed) => {
                 // The connection may be dead without anybody having said so.
                 *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                Err(CallError::Timeout(self.address.clone()).into())
+                Err(CallError::Timeout(self.address.clone()))
             }
         }
     }
