@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue, Deserializer};
+use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 /// Where variables are looked up.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -77,17 +77,35 @@ pub(super) fn texts(
 /// Puts them in their places. Where a text is a variable and no more, and `T` wants a number or a
 /// truth value, it becomes one.
 pub(super) fn fill<'i, T: DeserializeOwned>(table: &mut DeTable<'i>, texts: &'i [String]) {
-    let mut texts = texts.iter();
-    for (key, value) in table.iter_mut() {
-        fill_value::<T>(value, &Place::Key(&Place::Top, key), &mut texts);
+    let mut filling = Filling { texts: texts.iter(), perhaps: Vec::new() };
+    for (_, value) in table.iter_mut() {
+        filling.fill(value);
+    }
+    let mut perhaps = filling.perhaps;
+    // Each that finds its kind may let the next be reached.
+    loop {
+        let before = perhaps.len();
+        perhaps.retain(|(at, plain)| {
+            let is_other = wants_no_text::<T>(table, *at);
+            if is_other && let Some(value) = table.iter_mut().find_map(|(_, v)| scalar(v, *at)) {
+                *value.get_mut() = plain.clone();
+            }
+            !is_other
+        });
+        if perhaps.len() == before {
+            return;
+        }
     }
 }
 
-/// Where a value is.
-enum Place<'a, 'i> {
-    Top,
-    Key(&'a Self, &'a Spanned<DeString<'i>>),
-    Element(&'a Self),
+/// A text that is nobody's, to see in an error which text it speaks of.
+const MARK: &str = "the text in question";
+
+/// Texts on the way to their places.
+struct Filling<'i> {
+    texts: std::slice::Iter<'i, String>,
+    /// Where a text could be a number or a truth value, by its first byte, and which.
+    perhaps: Vec<(usize, DeValue<'i>)>,
 }
 
 fn texts_in(
@@ -119,40 +137,26 @@ fn texts_in(
     Ok(())
 }
 
-fn fill_value<'i, T: DeserializeOwned>(
-    value: &mut Spanned<DeValue<'i>>,
-    place: &Place<'_, 'i>,
-    texts: &mut std::slice::Iter<'i, String>,
-) {
-    let span = value.span();
-    match value.get_mut() {
-        DeValue::String(string) if string.contains('$') => {
-            let rest = string.strip_prefix('$').and_then(name).map(|(_, behind)| behind);
-            let is_one_variable = rest == Some("");
-            let Some(filled) = texts.next() else { return };
-            *string = filled.as_str().into();
-            if let Some(plain) = plain(filled).filter(|_| is_one_variable) {
-                let plain = Spanned::new(span, plain);
-                if !place.takes::<T>(value.clone()) && place.takes::<T>(plain.clone()) {
-                    *value = plain;
-                }
+impl<'i> Filling<'i> {
+    fn fill(&mut self, value: &mut Spanned<DeValue<'i>>) {
+        let at = value.span().start;
+        match value.get_mut() {
+            DeValue::String(string) if string.contains('$') => {
+                let rest = string.strip_prefix('$').and_then(name).map(|(_, behind)| behind);
+                let is_one_variable = rest == Some("");
+                let Some(filled) = self.texts.next() else { return };
+                *string = filled.as_str().into();
+                let plain = plain(filled).filter(|_| is_one_variable);
+                self.perhaps.extend(plain.map(|plain| (at, plain)));
             }
+            DeValue::Array(array) => array.iter_mut().for_each(|element| self.fill(element)),
+            DeValue::Table(table) => table.iter_mut().for_each(|(_, inner)| self.fill(inner)),
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {}
         }
-        DeValue::Array(array) => {
-            for element in array.iter_mut() {
-                fill_value::<T>(element, &Place::Element(place), texts);
-            }
-        }
-        DeValue::Table(table) => {
-            for (key, inner) in table.iter_mut() {
-                fill_value::<T>(inner, &Place::Key(place, key), texts);
-            }
-        }
-        DeValue::String(_)
-        | DeValue::Integer(_)
-        | DeValue::Float(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_) => {}
     }
 }
 
@@ -166,32 +170,86 @@ fn plain(text: &str) -> Option<DeValue<'_>> {
     DeValue::parse(text).ok().filter(|_| is_number).map(Spanned::into_inner)
 }
 
-impl<'i> Place<'_, 'i> {
-    /// Whether this value is of the kind that `T` wants here, as far as that can be told without all
-    /// the others.
-    fn takes<T: DeserializeOwned>(&self, value: Spanned<DeValue<'i>>) -> bool {
-        let span = value.span();
-        let alone = self.alone(value);
-        let whole = alone.span();
-        let DeValue::Table(alone) = alone.into_inner() else { return true };
-        let read = T::deserialize(Deserializer::from(Spanned::new(whole, alone)));
-        read.err().is_none_or(|error| error.span() != Some(span))
-    }
+/// Whether `T` refuses any text here for being one.
+///
+/// A tagged table tells only with its other keys there, and an error elsewhere in a file hides what
+/// comes behind it: the answer is looked for with all of the file, with less and less around the
+/// place, and with nothing else.
+fn wants_no_text<T: DeserializeOwned>(table: &DeTable<'_>, at: usize) -> bool {
+    let refused = format!("invalid type: string {MARK:?}");
+    let deepest = table.values().find_map(|value| depth(value, at)).unwrap_or_default() + 1;
+    (0..=deepest).any(|levels| {
+        let mut table = table.clone();
+        prune(&mut table, at, levels);
+        if let Some(value) = table.iter_mut().find_map(|(_, value)| scalar(value, at)) {
+            *value.get_mut() = DeValue::String(MARK.into());
+        }
+        let read = T::deserialize(Deserializer::from(Spanned::new(0..0, table)));
+        read.err().is_some_and(|error| error.message().starts_with(&refused))
+    })
+}
 
-    /// A configuration with this value here, and nothing else.
-    fn alone(&self, value: Spanned<DeValue<'i>>) -> Spanned<DeValue<'i>> {
-        match self {
-            Self::Top => value,
-            Self::Key(outer, key) => {
-                let span = value.span();
-                let table = DeTable::from_iter([((*key).clone(), value)]);
-                outer.alone(Spanned::new(span, DeValue::Table(table)))
-            }
-            Self::Element(outer) => {
-                let span = value.span();
-                outer.alone(Spanned::new(span, DeValue::Array([value].into_iter().collect())))
+/// Leaves nothing beside this place in so many of the levels around it, from the outermost.
+fn prune(table: &mut DeTable<'_>, at: usize, levels: usize) {
+    if levels == 0 {
+        return;
+    }
+    let all = std::mem::replace(table, DeTable::new()).into_iter();
+    *table = all.filter(|(_, value)| depth(value, at).is_some()).collect();
+    for (_, value) in table.iter_mut() {
+        prune_value(value, at, levels - 1);
+    }
+}
+
+fn prune_value(value: &mut Spanned<DeValue<'_>>, at: usize, levels: usize) {
+    match value.get_mut() {
+        DeValue::Table(table) => prune(table, at, levels),
+        DeValue::Array(array) if levels > 0 => {
+            let elements = std::mem::replace(array, DeArray::new()).into_iter();
+            *array = elements.filter(|element| depth(element, at).is_some()).collect();
+            for element in array.iter_mut() {
+                prune_value(element, at, levels - 1);
             }
         }
+        DeValue::Array(_)
+        | DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => {}
+    }
+}
+
+/// How deep in this value the one is that begins at this byte, if it is there.
+fn depth(value: &Spanned<DeValue<'_>>, at: usize) -> Option<usize> {
+    let inner = match value.get_ref() {
+        DeValue::Array(array) => array.iter().find_map(|element| depth(element, at)),
+        DeValue::Table(table) => table.values().find_map(|inner| depth(inner, at)),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => return (value.span().start == at).then_some(0),
+    };
+    inner.map(|depth| depth + 1)
+}
+
+/// The value that begins at this byte and has no others in it.
+fn scalar<'a, 'i>(
+    value: &'a mut Spanned<DeValue<'i>>,
+    at: usize,
+) -> Option<&'a mut Spanned<DeValue<'i>>> {
+    if !matches!(value.get_ref(), DeValue::Array(_) | DeValue::Table(_)) {
+        return (value.span().start == at).then_some(value);
+    }
+    match value.get_mut() {
+        DeValue::Array(array) => array.iter_mut().find_map(|element| scalar(element, at)),
+        DeValue::Table(table) => table.iter_mut().find_map(|(_, inner)| scalar(inner, at)),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => None,
     }
 }
 
@@ -263,7 +321,35 @@ mod tests {
         is_on: bool,
     }
 
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Tables {
+        tagged: Vec<Tagged>,
+        untold: String,
+        whole: Whole,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+    enum Tagged {
+        Unix { name: String, port: u16, is_on: bool, ports: Option<Vec<u16>> },
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Whole {
+        name: String,
+        port: u16,
+    }
+
     fn read(text: &str) -> Result<File, String> {
+        read_as::<File>(text, |source| source.read())
+    }
+
+    fn read_as<T>(
+        text: &str,
+        read: impl FnOnce(Source<'_>) -> Result<T, crate::config::ConfigError>,
+    ) -> Result<T, String> {
         let variables = |name: &str| {
             let value = match name {
                 "NUMBER" => "8081",
@@ -277,7 +363,7 @@ mod tests {
             Some(value.to_owned())
         };
         let source = Source { text, path: Path::new("f"), variables: Some(&variables) };
-        source.read().map_err(|error| error.to_string())
+        read(source).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -313,6 +399,29 @@ mod tests {
             assert!(read(text).unwrap_err().contains("expected u16"), "{text}");
         }
         assert!(read("port = '$LARGE'").unwrap_err().contains("line 1"));
+    }
+
+    #[test]
+    fn so_it_is_in_tables_that_need_all_of_their_keys() {
+        let table =
+            "[[tagged]]\ntype = 'unix'\nname = '$NUMBER'\nport = '$NUMBER'\nis_on = '$TRUE'\n";
+        let whole = "[whole]\nname = '$TRUE'\nport = '$NUMBER'\n";
+        let text = format!("untold = ''\n{table}{table}ports = ['$NUMBER', 1]\n{whole}");
+        let unix = |ports| Tagged::Unix { name: "8081".into(), port: 8081, is_on: true, ports };
+        let expected = Tables {
+            tagged: vec![unix(None), unix(Some(vec![8081, 1]))],
+            untold: String::new(),
+            whole: Whole { name: "true".into(), port: 8081 },
+        };
+        assert_eq!(read_as::<Tables>(&text, |source| source.read()), Ok(expected));
+        // So it is found before what is wrong elsewhere is.
+        let text = format!("a = 1\nuntold = 1\n{table}{whole}");
+        let table = read_as(&text, |source| source.plain::<Tables>()).unwrap();
+        assert_eq!(table["tagged"][0]["port"].as_integer(), Some(8081));
+        assert_eq!(table["tagged"][0]["name"].as_str(), Some("8081"));
+        assert_eq!(table["whole"]["port"].as_integer(), Some(8081));
+        let text = text.replace("unix", "none");
+        assert!(read_as(&text, |source| source.read::<Tables>()).is_err());
     }
 
     #[test]
