@@ -142,6 +142,8 @@ pub(super) enum Order {
     ChangeUpstream(Change, String),
     /// That the key of a server below this one is vouched for.
     Publish(JwtAuthority),
+    /// That such a key is no longer vouched for, as it was revoked above.
+    Leave(JwtAuthority),
 }
 
 impl AuthorityControl {
@@ -223,6 +225,12 @@ impl AuthorityControl {
         key: JwtAuthority,
     ) -> Result<Standing, ControlError> {
         self.ask(caller, Order::Publish(key)).await
+    }
+
+    /// No longer vouches for the key of a server below this one, as it was revoked above, nor takes
+    /// it again. Whether it did so far does not matter.
+    pub async fn leave(&self, caller: Caller, key: JwtAuthority) -> Result<Standing, ControlError> {
+        self.ask(caller, Order::Leave(key)).await
     }
 
     async fn ask(&self, caller: Caller, order: Order) -> Result<Standing, ControlError> {

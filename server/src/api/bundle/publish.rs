@@ -51,7 +51,8 @@ pub(super) async fn jwt_authority(
         None => Ok(Published::NotTaken),
     };
     if let Ok(Published::Revoked) = passed_on {
-        return Err(refused(ControlError::Revoked).into());
+        let left = deps.authorities.leave(admitted.for_audit(), key).await;
+        return Err(refused(left.err().unwrap_or(ControlError::Revoked)).into());
     }
     let published = deps.authorities.publish(admitted.for_audit(), key).await;
     published.map_err(refused)?;

@@ -229,3 +229,51 @@ async fn a_jwt_key_from_below_goes_on_to_the_server_above() {
     assert_eq!(refused.code(), Code::InvalidArgument, "another key has that name: {refused:?}");
     assert_eq!(upstream.keys().len(), before);
 }
+
+/// Nobody has heard of the taint: while this server was away, an administrator above has revoked a key
+/// that it vouches for.
+#[tokio::test]
+async fn a_jwt_key_from_below_that_is_revoked_above_is_no_longer_vouched_for_here() {
+    let mut server = Server::new().await;
+    let root = Tier::root();
+    let upstream = FakeUpstream::new(server.clock.clone(), root.below("td", HOUR), &root);
+    upstream.state().keys = Some(Vec::new());
+    Arc::get_mut(&mut server.deps).unwrap().upstream = Some(upstream.clone());
+    with_downstream(&server, 0).await;
+    let below = server.peer("spiffe://td/below", "1");
+    let names = || {
+        let bundle = server.deps.registry.own_bundle();
+        let names = bundle.jwt_authorities.iter().skip(1).map(|key| key.key_id.clone());
+        names.collect::<Vec<_>>()
+    };
+    let (bad, good) = (jwt_key("bad"), jwt_key("good"));
+    for key in [&bad, &good] {
+        publish(below.clone(), Some(key.clone())).await.unwrap();
+    }
+    upstream.state().revoked = Revoked::These(vec!["bad".into()]);
+    let refused = publish(below.clone(), Some(bad.clone())).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert_eq!(names(), ["good"]);
+    let records = server.records();
+    let revoked = records.iter().filter(|record| record["event"] == "authority_revoked");
+    assert_eq!(revoked.map(|record| &record["authority_id"]).collect::<Vec<_>>(), ["bad"]);
+    // Nor again while what is above cannot be asked.
+    upstream.state().away = true;
+    let refused = publish(below, Some(bad)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert_eq!(names(), ["good"]);
+
+    // What this server signs with itself is not for those below to have taken away.
+    upstream.state().away = false;
+    upstream.state().revoked = Revoked::All;
+    let own = server.deps.registry.own_bundle().jwt_authorities[0].clone();
+    let key = types::JwtKey {
+        public_key: own.public_key.clone(),
+        key_id: own.key_id.clone(),
+        expires_at: NOW + 600,
+        tainted: false,
+    };
+    let refused = publish(server.peer("spiffe://td/below", "1"), Some(key)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert_eq!(server.deps.registry.own_bundle().jwt_authorities[0], own);
+}

@@ -34,6 +34,7 @@ impl<L: Ledger> Keeper<L> {
         let (subject, done) = match &order {
             // Who calls knows why not, and may ask for as much as the rate allows.
             Order::Publish(key) => return self.publish_for(by, key.clone()).await,
+            Order::Leave(key) => return self.leave_for(by, key.clone()).await,
             Order::Prepare(kind) => {
                 let subject = Subject { step: AuthorityStep::Prepare, kind: *kind, id: None };
                 (subject, self.prepare_for(by, *kind).await)
@@ -128,6 +129,18 @@ impl<L: Ledger> Keeper<L> {
             let bundle = BundleFacts::from(&*self.bundle());
             self.tell(by, Event::BundleSet { bundle }).await;
         }
+        Ok(Standing { id, expires_at, upstream_authority_id: None })
+    }
+
+    async fn leave_for(
+        &mut self,
+        by: &Caller,
+        key: JwtAuthority,
+    ) -> Result<Standing, ControlError> {
+        if let Some(effect) = rules::leave(self.journal(), &self.bundle(), &key) {
+            return self.withdraw(by, Kind::JwtKey, effect).await.map_err(failed);
+        }
+        let (id, expires_at) = (key.key_id.into(), key.expires_at);
         Ok(Standing { id, expires_at, upstream_authority_id: None })
     }
 

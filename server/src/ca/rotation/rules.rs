@@ -92,6 +92,19 @@ pub(in crate::ca) fn publish(
     Ok(vec![BundleChange::AddJwt(key.clone())])
 }
 
+/// What becomes of the key of a server below this one that was revoked above; nothing where it is
+/// not vouched for, or is this server's own.
+pub(super) fn leave(journal: &Journal, bundle: &Bundle, key: &JwtAuthority) -> Option<Effect> {
+    let is_it =
+        |known: &&JwtAuthority| known.key_id == key.key_id && known.public_key == key.public_key;
+    let known = bundle.jwt_authorities.iter().find(is_it)?;
+    if journal.named(Kind::JwtKey, &known.key_id).is_some() {
+        return None;
+    }
+    let changes = vec![BundleChange::RemoveJwt(known.key_id.clone())];
+    Some(Effect { withdrawal: Withdrawal::Revoke, standing: other(known), changes })
+}
+
 /// What is tainted. A JWT key may be another server's.
 pub(super) fn taint(
     journal: &Journal,
@@ -222,9 +235,12 @@ fn old(record: &Record, bundle: &Bundle) -> Result<bool, ControlError> {
 fn other_key(bundle: &Bundle, id: &str) -> Result<(Standing, bool), ControlError> {
     let key = bundle.jwt_authorities.iter().find(|key| key.key_id == id);
     let key = key.ok_or(ControlError::Unknown)?;
+    Ok((other(key), key.tainted))
+}
+
+fn other(key: &JwtAuthority) -> Standing {
     let id = AuthorityId::from(key.key_id.clone());
-    let standing = Standing { id, expires_at: key.expires_at, upstream_authority_id: None };
-    Ok((standing, key.tainted))
+    Standing { id, expires_at: key.expires_at, upstream_authority_id: None }
 }
 
 #[cfg(test)]
