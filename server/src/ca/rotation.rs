@@ -323,7 +323,9 @@ impl<L: Ledger> Keeper<L> {
         for step in plan(&self.slots(kind), self.now()) {
             match step {
                 Step::Prepare(slot) => self.prepare_in_turn(kind, slot).await?,
-                Step::Activate(slot) => self.activate(&Caller::Server, kind, slot).await?,
+                Step::Activate(slot) => {
+                    self.activate(&Caller::Server, (kind, slot), Vec::new()).await?;
+                }
             }
         }
         Ok(())

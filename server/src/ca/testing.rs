@@ -30,6 +30,7 @@ struct Entries {
     journal: Option<Vec<u8>>,
     bundle: Arc<Bundle>,
     failing: bool,
+    keeping: bool,
 }
 
 /// What a test needs.
@@ -51,6 +52,11 @@ impl MemoryLedger {
     /// Lets every save fail, or no longer.
     pub(crate) fn fail(&self, failing: bool) {
         self.with(|entries| entries.failing = failing);
+    }
+
+    /// Lets every save fail that takes a key out of the bundle, or no longer.
+    pub(crate) fn keep_keys(&self, keeping: bool) {
+        self.with(|entries| entries.keeping = keeping);
     }
 
     /// The journal that was saved last.
@@ -75,7 +81,8 @@ impl Ledger for MemoryLedger {
 
     async fn save(&self, journal: Vec<u8>, changes: Vec<BundleChange>) -> Result<(), LedgerError> {
         self.with(|entries| {
-            if entries.failing {
+            let mut removals = changes.iter().filter(|c| matches!(c, BundleChange::RemoveJwt(_)));
+            if entries.failing || entries.keeping && removals.next().is_some() {
                 return Err(LedgerError("the disk is full".into()));
             }
             let bundle = Arc::make_mut(&mut entries.bundle);
@@ -122,7 +129,7 @@ impl Bench {
         let config = audit::Config { path, durability: Durability::Background };
         let audit = Audit::open(config, clock.clone()).expect("an audit log");
         let bundle = Arc::new(Bundle::empty(trust_domain()));
-        let entries = Entries { journal: None, bundle, failing: false };
+        let entries = Entries { journal: None, bundle, failing: false, keeping: false };
         Self {
             ledger: MemoryLedger(Arc::new(Mutex::new(entries))),
             keys: Arc::new(MemoryKeyStore::default()),

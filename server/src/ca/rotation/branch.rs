@@ -16,6 +16,7 @@ use super::following::{Following, Known, Withdrawn, follow};
 use super::keeper::Keeper;
 use super::making::Made;
 use super::vouched::root_id;
+use crate::audit::Correlation;
 use crate::audit::event::{AuthorityStep, Caller, Event};
 use crate::ca::authorities::AuthorityId;
 use crate::ca::slots::{Kind, Slot, Status};
@@ -155,7 +156,9 @@ impl<L: Ledger> Keeper<L> {
         info!("Current root CA is signed by a tainted upstream authority, preparing rotation");
         let prepared = self.slots(Kind::X509Ca).prepared(self.now());
         let prepared = prepared.filter(|_| !self.depends_on(Status::Prepared, &distrusted));
-        let moved = self.move_on(Kind::X509Ca, prepared).await;
+        let next = self.next(Kind::X509Ca, prepared).await;
+        let slot = next.map_err(|error| still_below(&distrusted, error))?;
+        let moved = self.activate(&Caller::Server, (Kind::X509Ca, slot), Vec::new()).await;
         moved.map_err(|error| still_below(&distrusted, error))?;
         info!("Successfully rotated X.509 CA");
         Ok(())
@@ -166,26 +169,30 @@ impl<L: Ledger> Keeper<L> {
     async fn leave_key(&mut self, id: AuthorityId) -> Result<(), RotationError> {
         info!(key_id = %id, "JWT key was revoked upstream, forcing rotation");
         let kind = Kind::JwtKey;
-        if self.journal().active(kind).is_some_and(|active| active.authority_id == id) {
-            let prepared = self.slots(kind).prepared(self.now());
-            self.move_on(kind, prepared).await?;
-        }
+        let is_active = self.journal().active(kind).is_some_and(|of| of.authority_id == id);
         let change = BundleChange::RemoveJwt(id.to_string());
-        self.withdraw_all(vec![Withdrawn { kind, id, revoked: true, change }]).await
+        let withdrawals = vec![Withdrawn { kind, id, revoked: true, change: change.clone() }];
+        if !is_active {
+            return self.withdraw_all(withdrawals).await;
+        }
+        let slot = self.next(kind, self.slots(kind).prepared(self.now())).await?;
+        let correlation = self.correlation();
+        self.intend(correlation, &withdrawals).await?;
+        // Both or neither: nobody would come back to a key that does not sign and is vouched for.
+        self.activate(&Caller::Server, (kind, slot), vec![change]).await?;
+        self.tell_withdrawn(correlation, withdrawals).await;
+        Ok(())
     }
 
-    /// Signs with the authority in that slot, or with a new one.
-    async fn move_on(&mut self, kind: Kind, prepared: Option<Slot>) -> Result<(), RotationError> {
-        let slot = match prepared {
-            Some(slot) => slot,
-            None => {
-                let active = self.journal().active(kind).and_then(|active| active.slot);
-                let slot = active.ok_or(RotationError::NotActive(kind))?.other();
-                self.prepare_in_turn(kind, slot).await?;
-                slot
-            }
-        };
-        self.activate(&Caller::Server, kind, slot).await
+    /// Where the authority is that can sign next: that one, or a new one.
+    async fn next(&mut self, kind: Kind, prepared: Option<Slot>) -> Result<Slot, RotationError> {
+        if let Some(slot) = prepared {
+            return Ok(slot);
+        }
+        let active = self.journal().active(kind).and_then(|active| active.slot);
+        let slot = active.ok_or(RotationError::NotActive(kind))?.other();
+        self.prepare_in_turn(kind, slot).await?;
+        Ok(slot)
     }
 
     async fn withdraw_all(&mut self, withdrawals: Vec<Withdrawn>) -> Result<(), RotationError> {
@@ -193,13 +200,7 @@ impl<L: Ledger> Keeper<L> {
             return Ok(());
         }
         let correlation = self.correlation();
-        for Withdrawn { kind, id, revoked, .. } in &withdrawals {
-            let step = if *revoked { AuthorityStep::Revoke } else { AuthorityStep::Taint };
-            let authority_id = Some(id.clone());
-            let intent =
-                Event::AuthorityIntent { correlation, step, kind: *kind, slot: None, authority_id };
-            self.record(&Caller::Server, intent).await?;
-        }
+        self.intend(correlation, &withdrawals).await?;
         let revoked: Vec<_> = withdrawals
             .iter()
             .filter(|withdrawn| withdrawn.revoked && withdrawn.kind == Kind::X509Ca)
@@ -209,6 +210,26 @@ impl<L: Ledger> Keeper<L> {
         let changes: Vec<BundleChange> =
             withdrawals.iter().map(|withdrawn| withdrawn.change.clone()).collect();
         self.save(journal, changes).await?;
+        self.tell_withdrawn(correlation, withdrawals).await;
+        Ok(())
+    }
+
+    async fn intend(
+        &self,
+        correlation: Correlation,
+        withdrawals: &[Withdrawn],
+    ) -> Result<(), RotationError> {
+        for Withdrawn { kind, id, revoked, .. } in withdrawals {
+            let step = if *revoked { AuthorityStep::Revoke } else { AuthorityStep::Taint };
+            let authority_id = Some(id.clone());
+            let intent =
+                Event::AuthorityIntent { correlation, step, kind: *kind, slot: None, authority_id };
+            self.record(&Caller::Server, intent).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_withdrawn(&self, correlation: Correlation, withdrawals: Vec<Withdrawn>) {
         for Withdrawn { kind, id: authority_id, revoked, .. } in withdrawals {
             let event = if revoked {
                 info!(%kind, %authority_id, "authority revoked, as upstream no longer vouches for it");
@@ -219,7 +240,6 @@ impl<L: Ledger> Keeper<L> {
             };
             self.tell(&Caller::Server, event).await;
         }
-        Ok(())
     }
 
     /// Takes what was revoked here out of what is to be published with a new authority, and refuses

@@ -111,7 +111,7 @@ impl<L: Ledger> Keeper<L> {
     ) -> Result<Standing, ControlError> {
         let slots = self.slots(kind);
         let slot = rules::activate(self.journal(), (kind, &slots), id, self.now())?;
-        self.activate(by, kind, slot).await.map_err(failed)?;
+        self.activate(by, (kind, slot), Vec::new()).await.map_err(failed)?;
         self.journal().active(kind).map(Standing::from).ok_or(ControlError::Unknown)
     }
 

@@ -151,13 +151,13 @@ impl<L: Ledger> Keeper<L> {
         Ok(())
     }
 
-    /// Lets the authority in a slot sign. The key of the one that did goes once the new one is
-    /// published.
+    /// Lets the authority in a slot sign, and changes the bundle with that. The key of the one that
+    /// did goes once the new one is published.
     pub(super) async fn activate(
         &mut self,
         by: &Caller,
-        kind: Kind,
-        slot: Slot,
+        (kind, slot): (Kind, Slot),
+        changes: Vec<BundleChange>,
     ) -> Result<(), RotationError> {
         let Some(next) = self.journal.held(kind, slot) else {
             return Err(RotationError::NotActive(kind));
@@ -176,7 +176,7 @@ impl<L: Ledger> Keeper<L> {
             authority_id: Some(authority_id.clone()),
         };
         self.record(by, intent).await?;
-        self.save(self.journal.with_active(kind, slot), Vec::new()).await?;
+        self.save(self.journal.with_active(kind, slot), changes).await?;
         log("activated", slot, &next);
         let event = Event::AuthorityActivated { correlation, kind, slot, authority_id, not_after };
         self.tell(by, event).await;
