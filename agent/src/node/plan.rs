@@ -9,7 +9,8 @@ use steeple::x509::Certificate;
 use crate::server_api::node_api::AttestError;
 use crate::server_api::{Denial, MAX_RETRY_AFTER, ServerError};
 
-/// How far renewals of many agents are spread around half of an SVID's life.
+/// How far renewals of many agents are spread around half of an SVID's life, and first tries to
+/// bootstrap anew behind their delay.
 const SPREAD: f64 = 0.1;
 
 /// What this node is to its server.
@@ -90,6 +91,20 @@ pub enum Verdict {
     Refused,
     /// The node is banned.
     Banned,
+}
+
+impl Rebootstrap {
+    /// The same up to a tenth later, so that not all nodes of a server that was lost come to the next
+    /// one at once.
+    #[must_use]
+    pub fn spread(self, random: f64) -> Self {
+        match self {
+            Self::Never => Self::Never,
+            Self::After(delay) => {
+                Self::After(delay + delay.mul_f64(SPREAD * random.clamp(0.0, 1.0)))
+            }
+        }
+    }
 }
 
 impl Term {
@@ -312,6 +327,8 @@ mod tests {
         assert_eq!(rebootstrap_at(ten, None, at(0)), None);
         assert_eq!(rebootstrap_at(ten, Some(at(50)), at(0)), Some(at(60)));
         assert_eq!(rebootstrap_at(ten, Some(at(50)), at(70)), Some(at(70)));
+        assert_eq!(rebootstrap_at(ten.spread(0.0), Some(at(50)), at(0)), Some(at(60)));
+        assert_eq!(rebootstrap_at(ten.spread(1.0), Some(at(50)), at(0)), Some(at(61)));
         let others = [Standing::Unattested, Standing::Refused(Denial::Expired), Standing::Banned];
         for standing in others.into_iter().chain([Standing::Attested, Standing::Expired]) {
             let due = Situation { rebootstrap_at: Some(at(60)), ..situation(standing, 150) };

@@ -13,6 +13,7 @@ use steeple::x509::verify::{AnchorSet, Anchors};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::rebootstrap::Distrust;
 use super::attestation::Attestation;
 use super::plan::{self, Next, Situation, Standing, Term, Verdict};
 use super::saved::{self, Identity, Saved, SavedError};
@@ -44,11 +45,7 @@ pub struct Node {
     /// When to store again what could not be stored.
     store_at: Option<SystemTime>,
     store_again: Backoff,
-    /// Since when whoever answered was not believed.
-    distrusted_since: Option<SystemTime>,
-    /// When the next try to bootstrap anew may be made.
-    rebootstrap_after: SystemTime,
-    rebootstrap_again: Backoff,
+    distrust: Distrust,
     bootstraps: u32,
     greeted: bool,
 }
@@ -71,9 +68,7 @@ impl Node {
             retry_at: now,
             store_at: None,
             store_again: Backoff::new(RETRY.0, RETRY.1),
-            distrusted_since: None,
-            rebootstrap_after: now,
-            rebootstrap_again: Backoff::new(RETRY.0, RETRY.1),
+            distrust: Distrust::new(now),
             bootstraps: 0,
             greeted: false,
         };

@@ -82,6 +82,12 @@ impl World {
         successor
     }
 
+    /// When the one attestation was since the last look.
+    fn attested_at(&self) -> u64 {
+        let [(Call::Attest, at)] = self.calls()[..] else { panic!("not one attestation") };
+        at
+    }
+
     fn saved(&self) -> saved::Saved {
         saved::load(&self.directory.path().join("agent.json"), &"td".parse().unwrap()).unwrap()
     }
@@ -132,7 +138,7 @@ async fn after_a_while_what_is_configured_is_believed_once_more() {
     assert!(Arc::ptr_eq(node.material.borrow().as_ref().unwrap(), &before));
     let status = node.bootstrapped().await;
     assert_eq!((status.standing, status.trouble), (Standing::Attested, None));
-    assert_eq!(world.calls(), [(Call::Attest, 700)]);
+    assert!((700..=760).contains(&world.attested_at()));
     seconds(1).await;
     let saved = world.saved();
     assert_eq!(saved.trust, successor.bundle().x509_authorities);
@@ -140,6 +146,28 @@ async fn after_a_while_what_is_configured_is_believed_once_more() {
     seconds(900).await;
     assert_eq!((world.calls(), node.bootstraps()), (vec![], 1));
     node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_do_not_all_come_at_once_and_leave_a_busy_server_alone() {
+    let mut firsts = std::collections::BTreeSet::new();
+    for _ in 0..5 {
+        let world = World::new(true);
+        let mut node = world.agent(DELAY).await;
+        let successor = world.replace();
+        world.configure(&successor);
+        world.fails([ServerError::Busy { retry_after: Some(Duration::from_secs(300)) }]);
+        node.distrust.send_replace(true);
+        node.bootstrapped().await;
+        let [(Call::Attest, first), (Call::Attest, second)] = world.calls()[..] else {
+            panic!("no two attestations")
+        };
+        assert!((600..=660).contains(&first), "{first}");
+        assert!((first + 300..first + 302).contains(&second), "{first} {second}");
+        firsts.insert(first);
+        node.stop().await;
+    }
+    assert!(firsts.len() > 1, "{firsts:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,8 +182,7 @@ async fn a_server_that_is_believed_again_ends_the_wait() {
     }
     assert_eq!((world.calls(), node.bootstraps()), (vec![], 0));
     node.bootstrapped().await;
-    let [(Call::Attest, at)] = world.calls()[..] else { panic!("no attestation") };
-    assert!((1_600..1_605).contains(&at), "{at}");
+    assert!((1_600..=1_660).contains(&world.attested_at()));
     node.stop().await;
 }
 
@@ -225,7 +252,7 @@ async fn a_node_that_was_off_for_long_notices_by_itself() {
     let mut node = world.start_with(TrustSource::File(world.bundle_file()), DELAY);
     let status = node.bootstrapped().await;
     assert_eq!(status.standing, Standing::Attested);
-    assert_eq!(world.calls(), [(Call::Attest, TTL + 601)]);
+    assert!((TTL + 601..=TTL + 661).contains(&world.attested_at()));
     node.stop().await;
 }
 
@@ -245,7 +272,7 @@ async fn a_clock_that_is_set_back_shortens_nothing() {
     assert_eq!((world.calls(), node.bootstraps()), (vec![], 0));
     let started = tokio::time::Instant::now();
     node.bootstrapped().await;
-    assert!(started.elapsed() <= Duration::from_secs(101), "{:?}", started.elapsed());
+    assert!(started.elapsed() <= Duration::from_secs(161), "{:?}", started.elapsed());
     node.stop().await;
 }
 
