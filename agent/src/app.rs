@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use steeple::bundle::Bundle;
 use steeple::clock::{Clock, SystemClock};
 use steeple::tasks::Tasks;
 use steeple::telemetry::{self, Log, LogLevel};
@@ -39,7 +38,7 @@ use crate::health::{self, HealthApi};
 use crate::identity::{self, Capacity, Holders, Snapshot};
 use crate::node::contact::{self, ServerContact};
 use crate::node::task::Node;
-use crate::node::{self, NodeError, NodeStatus};
+use crate::node::{self, NodeError, NodeStatus, OwnBundle};
 use crate::peer::Peer;
 use crate::server_api::link::Listeners;
 use crate::server_api::{Denial, ServerApi};
@@ -71,7 +70,7 @@ struct Wires {
     anchors: watch::Sender<Arc<AnchorSet>>,
     distrust: watch::Sender<bool>,
     status: watch::Sender<NodeStatus>,
-    bundle: watch::Sender<Option<Arc<Bundle>>>,
+    bundle: watch::Sender<Option<OwnBundle>>,
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
     synced: watch::Sender<SyncStatus>,
     refresh: Arc<Notify>,

@@ -80,7 +80,16 @@ pub struct Channels {
     /// Whether whoever answered last did not prove to be the server.
     pub distrust: watch::Receiver<bool>,
     /// The own bundle as the last sync saw it.
-    pub bundle: watch::Receiver<Option<Arc<Bundle>>>,
+    pub bundle: watch::Receiver<Option<OwnBundle>>,
+}
+
+/// The bundle of this node's trust domain, as its server said it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OwnBundle {
+    /// What it said.
+    pub bundle: Arc<Bundle>,
+    /// Which server that was: the node's `bootstraps` when it was asked.
+    pub bootstraps: u32,
 }
 
 /// What a node is, for everybody else.

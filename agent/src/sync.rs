@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 
 use steeple::atomic_file::{self, Access};
 use steeple::backoff::random_fraction;
-use steeple::bundle::Bundle;
 use steeple::clock::{self, Clock};
 use steeple::id::TrustDomain;
 use steeple::tasks;
@@ -28,8 +27,8 @@ mod view;
 use self::pace::Pace;
 use self::view::View;
 use crate::identity::Snapshot;
-use crate::node::NodeStatus;
 use crate::node::plan::Standing;
+use crate::node::{NodeStatus, OwnBundle};
 use crate::server_api::kept::Kept;
 use crate::server_api::{ServerApi, ServerError};
 
@@ -66,7 +65,7 @@ pub struct Channels {
     /// Entries and bundles, for whoever serves them. Nothing before there is a view.
     pub snapshot: watch::Sender<Option<Arc<Snapshot>>>,
     /// The own bundle as the server said it since this start.
-    pub bundle: watch::Sender<Option<Arc<Bundle>>>,
+    pub bundle: watch::Sender<Option<OwnBundle>>,
     /// How it goes.
     pub status: watch::Sender<SyncStatus>,
 }
@@ -189,7 +188,8 @@ impl Sync {
             self.publish();
             self.keep();
         }
-        let own = self.view.own_bundle();
+        let bootstraps = self.bootstraps;
+        let own = self.view.own_bundle().map(|bundle| OwnBundle { bundle, bootstraps });
         self.channels.bundle.send_if_modified(|bundle| {
             let changed = *bundle != own;
             *bundle = own;

@@ -244,11 +244,16 @@ impl Node {
     }
 
     async fn bundle_changed(&mut self) {
-        let bundle = self.channels.bundle.borrow_and_update().clone();
+        let said = self.channels.bundle.borrow_and_update().clone();
+        // What the server of before said last is not to be believed any more.
+        if said.as_ref().is_some_and(|said| said.bootstraps != self.bootstraps) {
+            return;
+        }
         // The first bundle says that the server is there and takes this node for an agent.
         if !self.greeted {
             self.greet().await;
         }
+        let bundle = said.map(|said| said.bundle);
         if let Some(bundle) = &bundle {
             self.leave_abandoned(bundle);
         }

@@ -151,7 +151,7 @@ struct Running {
     material: watch::Receiver<Option<Arc<Material>>>,
     denials: mpsc::Sender<Denial>,
     distrust: watch::Sender<bool>,
-    bundles: watch::Sender<Option<Arc<Bundle>>>,
+    bundles: watch::Sender<Option<OwnBundle>>,
     ended: tokio::task::JoinHandle<Result<(), NodeError>>,
     tasks: Tasks,
 }
@@ -247,6 +247,10 @@ async fn seconds(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
+fn said(bundle: Bundle, bootstraps: u32) -> Option<OwnBundle> {
+    Some(OwnBundle { bundle: Arc::new(bundle), bootstraps })
+}
+
 fn away() -> ServerError {
     ServerError::Unavailable("away".into())
 }
@@ -259,7 +263,7 @@ async fn a_node_leaves_an_authority_that_is_not_to_be_relied_on_at_once() {
         let mut node = world.start();
         node.until(Standing::Attested).await;
         let bundle = world.server.authority.bundle();
-        node.bundles.send_replace(Some(Arc::new(bundle.clone())));
+        node.bundles.send_replace(said(bundle.clone(), 0));
         seconds(100).await;
         world.calls();
         let mut worse = bundle;
@@ -267,7 +271,7 @@ async fn a_node_leaves_an_authority_that_is_not_to_be_relied_on_at_once() {
         if revoked {
             worse.x509_authorities = Authority::new(world.clock.now()).bundle().x509_authorities;
         }
-        node.bundles.send_replace(Some(Arc::new(worse)));
+        node.bundles.send_replace(said(worse, 0));
         seconds(1).await;
         let expected = if reattestable { Call::Attest } else { Call::Renew };
         assert_eq!(world.calls()[0], (expected, 100));

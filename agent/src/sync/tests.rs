@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use steeple::bundle::Bundle;
 use steeple::clock::{TokioClock, from_unix_seconds};
 use steeple::convert::stored_entry_from_proto;
 use steeple::entry::{Entry, EntryId};
@@ -83,7 +84,7 @@ struct World {
 
 struct Running {
     snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
-    bundle: watch::Receiver<Option<Arc<Bundle>>>,
+    bundle: watch::Receiver<Option<OwnBundle>>,
     status: watch::Receiver<SyncStatus>,
     refresh: Arc<Notify>,
     tasks: Tasks,
@@ -166,6 +167,10 @@ impl World {
 }
 
 impl Running {
+    fn own_bundle(&self) -> OwnBundle {
+        self.bundle.borrow().clone().unwrap()
+    }
+
     /// The next view: names of entries, names of bundles.
     async fn next(&mut self) -> (Vec<String>, Vec<String>) {
         self.snapshot.changed().await.unwrap();
@@ -223,7 +228,7 @@ async fn a_view_is_there_at_once_and_again_whenever_it_differs() {
     let mut sync = world.start();
     assert_eq!(sync.next().await, view(&["e1"], &["td"]));
     assert_eq!(world.asked(), [0]);
-    assert_eq!(*sync.bundle.borrow().clone().unwrap(), world.authority.bundle());
+    assert_eq!(*sync.own_bundle().bundle, world.authority.bundle());
 
     seconds(60).await;
     assert!(sync.is_quiet());
@@ -342,6 +347,7 @@ async fn another_server_is_asked_at_once_and_for_all_that_it_has() {
     world.entries(&[("e1", &[])]);
     let mut sync = world.start();
     sync.next().await;
+    let before = sync.own_bundle().bootstraps;
     world.fails(Some(ServerError::Untrusted("no path".into())));
     seconds(3_600).await;
     assert_eq!(*world.server.known.lock().unwrap(), 1);
@@ -362,5 +368,8 @@ async fn another_server_is_asked_at_once_and_for_all_that_it_has() {
     world.fails(None);
     world.entries(&[("e2", &[])]);
     assert_eq!(sync.next().await, view(&["e2"], &["td"]));
+    // It says its bundle for itself, also where that is the one of before.
+    assert_eq!((*sync.own_bundle().bundle).clone(), world.authority.bundle());
+    assert_eq!((before, sync.own_bundle().bootstraps), (0, 2));
     sync.stop().await;
 }

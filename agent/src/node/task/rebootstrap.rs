@@ -80,8 +80,6 @@ impl Node {
             Ok(attested) => {
                 self.bootstraps += 1;
                 self.attested(attested);
-                // What the other server said last is not to be believed any more.
-                self.channels.bundle.mark_unchanged();
             }
             Err(failure) => {
                 let after = match failure.verdict() {

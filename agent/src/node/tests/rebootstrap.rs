@@ -131,7 +131,7 @@ async fn after_a_while_what_is_configured_is_believed_once_more() {
     // The last word of the server of before is heard too late.
     let (bundles, last) = (node.bundles.clone(), world.server.authority.bundle());
     *world.server.meanwhile.lock().unwrap() = Some(Box::new(move || {
-        bundles.send_replace(Some(Arc::new(last)));
+        bundles.send_replace(said(last, 0));
     }));
     seconds(598).await;
     assert_eq!((world.calls(), node.bootstraps()), (vec![], 0));
@@ -143,6 +143,15 @@ async fn after_a_while_what_is_configured_is_believed_once_more() {
     let saved = world.saved();
     assert_eq!(saved.trust, successor.bundle().x509_authorities);
     assert_eq!(saved.identity.unwrap().svid.spiffe_id().as_str(), AGENT);
+    // Or later still.
+    node.bundles.send_replace(said(world.server.authority.bundle(), 0));
+    seconds(1).await;
+    assert_eq!(world.saved().trust, successor.bundle().x509_authorities);
+    let next = Authority::new(world.clock.now()).bundle();
+    let both = [successor.bundle().x509_authorities, next.x509_authorities.clone()].concat();
+    node.bundles.send_replace(said(Bundle { x509_authorities: both.clone(), ..next }, 1));
+    seconds(1).await;
+    assert_eq!(world.saved().trust, both);
     seconds(900).await;
     assert_eq!((world.calls(), node.bootstraps()), (vec![], 1));
     node.stop().await;

@@ -13,7 +13,7 @@ async fn only_content_makes_a_bundle_another_one() {
     let newer = Authority::new(world.clock.now()).bundle().x509_authorities;
     world.server.own.lock().unwrap().x509_authorities.extend(newer);
     sync.next().await;
-    assert_eq!(sync.bundle.borrow().clone().unwrap().x509_authorities.len(), 2);
+    assert_eq!(sync.own_bundle().bundle.x509_authorities.len(), 2);
     sync.stop().await;
 }
 
@@ -89,7 +89,7 @@ async fn authorities_that_nobody_can_verify_with_are_left_out() {
     }
     let mut sync = world.start();
     sync.next().await;
-    let bundle = sync.bundle.borrow().clone().unwrap();
+    let bundle = sync.own_bundle().bundle;
     assert_eq!(bundle.x509_authorities, world.authority.bundle().x509_authorities); // H158, PIT-26
     let keys: Vec<_> = bundle.jwt_authorities.iter().map(|key| key.key_id.as_str()).collect();
     assert_eq!(keys, ["good"]);
