@@ -1,12 +1,14 @@
 //! Makes the JWT keys of servers below this one known.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use steeple::bundle::{Bundle, JwtAuthority};
 use steeple::clock::unix_seconds;
 use steeple::convert::jwt_authority_from_proto;
 use steeple::keys::PublicKey;
 use steeple_proto::spire::api::server::bundle::v1 as pb;
+use tokio::time::timeout;
 use tonic::Request;
 
 use crate::api::error::ApiError;
@@ -15,15 +17,18 @@ use crate::api::local_authority::refusal::{Asked, AuthorityRefusal, Object};
 use crate::api::{Deps, admitted};
 use crate::ca::control::ControlError;
 use crate::ca::slots::Kind;
-use crate::ca::upstream::Published;
+use crate::ca::upstream::{Published, UpstreamError};
 
 /// The longest name of a key, in bytes.
 const MAX_KEY_ID: usize = 255;
 
+/// How long the server above may hold up a key. Less than those below wait, so that they hear why.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Has the key added to the own bundle, which is returned, and passes it on to the server above, if
-/// there is one. The key is kept here even if that fails: then the caller publishes it again. But
-/// what was revoked above is not vouched for here. What else the server above vouches for is not
-/// taken from its answer: the bundle follows it anyway.
+/// there is one. The key is kept here even if that fails or takes long: then the caller publishes it
+/// again. But what was revoked above is not vouched for here. What else the server above vouches for
+/// is not taken from its answer: the bundle follows it anyway.
 pub(super) async fn jwt_authority(
     deps: &Deps,
     request: &Request<pb::PublishJwtAuthorityRequest>,
@@ -47,7 +52,12 @@ pub(super) async fn jwt_authority(
     let publishable = deps.authorities.check_publishable(&deps.registry.own_bundle(), &key);
     publishable.map_err(refused)?;
     let passed_on = match &deps.upstream {
-        Some(upstream) => upstream.publish_jwt_key(key.clone()).await,
+        Some(upstream) => {
+            let passed_on = timeout(PATIENCE, upstream.publish_jwt_key(key.clone())).await;
+            passed_on.unwrap_or_else(|_elapsed| {
+                Err(UpstreamError::Unavailable("it did not answer in time".into()))
+            })
+        }
         None => Ok(Published::NotTaken),
     };
     if let Ok(Published::Revoked) = passed_on {

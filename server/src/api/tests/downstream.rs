@@ -277,3 +277,25 @@ async fn a_jwt_key_from_below_that_is_revoked_above_is_no_longer_vouched_for_her
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
     assert_eq!(server.deps.registry.own_bundle().jwt_authorities[0], own);
 }
+
+/// Whoever is below has no tokens that are taken here before its key is vouched for.
+#[tokio::test]
+async fn a_server_above_that_does_not_answer_holds_up_no_key_from_below() {
+    let mut server = Server::new().await;
+    let root = Tier::root();
+    let upstream = FakeUpstream::new(server.clock.clone(), root.below("td", HOUR), &root);
+    upstream.state().keys = Some(Vec::new());
+    upstream.state().takes = Duration::from_secs(20);
+    Arc::get_mut(&mut server.deps).unwrap().upstream = Some(upstream.clone());
+    with_downstream(&server, 0).await;
+    let (below, key) = (server.peer("spiffe://td/below", "1"), jwt_key("kid"));
+    tokio::time::pause();
+    let refused = publish(below.clone(), Some(key.clone())).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    let bundle = server.deps.registry.own_bundle();
+    assert_eq!(bundle.jwt_authorities[1].key_id, "kid");
+    // The caller asks again, and then it is known above as well.
+    upstream.state().takes = Duration::ZERO;
+    publish(below, Some(key)).await.unwrap();
+    assert_eq!(upstream.keys()[0].key_id, "kid");
+}

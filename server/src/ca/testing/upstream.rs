@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) longest: Duration,
     /// Whether it cannot be reached.
     pub(crate) away: bool,
+    /// How long it takes for a key.
+    pub(crate) takes: Duration,
     /// How many CAs it has signed.
     pub(crate) minted: usize,
 }
@@ -64,6 +66,7 @@ impl FakeUpstream {
             revoked: Revoked::These(Vec::new()),
             longest: Duration::MAX,
             away: false,
+            takes: Duration::ZERO,
             minted: 0,
         };
         Arc::new(Self { clock, state: Mutex::new(state), vouched: watch::Sender::new(None) })
@@ -117,6 +120,8 @@ impl UpstreamAuthority for FakeUpstream {
     ) -> BoxFuture<'_, Result<Published, UpstreamError>> {
         Box::pin(async move {
             self.reachable()?;
+            let takes = self.state().takes;
+            tokio::time::sleep(takes).await;
             let mut state = self.state();
             let is_revoked = match &state.revoked {
                 Revoked::These(ids) => ids.contains(&key.key_id),
