@@ -35,6 +35,7 @@ fn a_quick_run_has_every_figure() {
         "agent: cached FetchJWTSVID",
         "agent: first call of a new process",
         "agent: ValidateJWTSVID",
+        "agent: cached FetchJWTSVID, all selectors named",
         "agent: memory, idle",
         "agent: memory, 100 processes on open streams",
         "agent: memory, 1,000 processes on open streams",

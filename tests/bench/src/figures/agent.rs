@@ -2,6 +2,8 @@
 
 use anyhow::Context as _;
 use prost::Message as _;
+use steeple::id::SpiffeId;
+use steeple_proto::spire::api::types;
 use steeple_proto::workload::{JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest};
 
 use super::{EchoCaller, Goal, Pair};
@@ -24,16 +26,21 @@ const AUDIENCE: &str = "audience";
 pub(super) struct Site {
     pub(super) server: Server,
     pub(super) agent: Agent,
+    /// The agent's identity.
+    parent: SpiffeId,
 }
 
 pub(super) async fn figures(kit: &Kit) -> anyhow::Result<Vec<Figure>> {
-    let site = Site::start(kit, "agent").await?;
-    Ok(vec![
+    let mut site = Site::start(kit, "agent").await?;
+    let mut figures = vec![
         warm(kit, &site).await?,
-        jwt(kit, &site).await?,
+        jwt(kit, &site, "agent: cached FetchJWTSVID").await?,
         first_call(kit, &site).await?,
         validate(kit, &site).await?,
-    ])
+    ];
+    site.ask_for_everything().await?;
+    figures.push(jwt(kit, &site, "agent: cached FetchJWTSVID, all selectors named").await?);
+    Ok(figures)
 }
 
 impl Site {
@@ -42,13 +49,30 @@ impl Site {
         let directory = kit.path(name);
         let token = Agent::invite(&directory, &server).await?;
         let parent = format!("/spire/agent/join_token/{token}");
-        let parent = steeple::id::SpiffeId::new(&crate::node::trust_domain()?, &parent)?;
+        let parent = SpiffeId::new(&crate::node::trust_domain()?, &parent)?;
         let others = (1..ENTRIES).map(|n| entry(&parent, n, own_uid() + u32::try_from(n)?));
         let entries = std::iter::once(entry(&parent, 0, own_uid())).chain(others);
         server.create(entries.collect::<Result<_, _>>()?).await?;
         let mut agent = Agent::start(kit, &directory, &server)?;
         agent.ready().await?;
-        Ok(Self { server, agent })
+        Ok(Self { server, agent, parent })
+    }
+
+    /// Adds entries for others, by which the agent has to know of a caller whatever it can.
+    async fn ask_for_everything(&mut self) -> anyhow::Result<()> {
+        let selectors = [
+            ("unix", "supplementary_gid:99999"),
+            ("unix", "path:/nowhere"),
+            ("docker", "label:nobody:nothing"),
+        ];
+        let entries = selectors.into_iter().enumerate().map(|(n, (r#type, value))| {
+            let selector = types::Selector { r#type: r#type.into(), value: value.into() };
+            let entry = entry(&self.parent, ENTRIES + n, own_uid())?;
+            Ok(types::Entry { selectors: vec![selector], ..entry })
+        });
+        self.server.create(entries.collect::<anyhow::Result<_>>()?).await?;
+        self.agent.synced(ENTRIES + selectors.len()).await?;
+        Ok(())
     }
 
     /// A connection to the agent, and another to an echo whose answers are as long.
@@ -73,10 +97,10 @@ async fn warm(kit: &Kit, site: &Site) -> anyhow::Result<Figure> {
     goal.measure(kit, round).await
 }
 
-async fn jwt(kit: &Kit, site: &Site) -> anyhow::Result<Figure> {
+async fn jwt(kit: &Kit, site: &Site, name: &'static str) -> anyhow::Result<Figure> {
     let calls = kit.scale.calls;
     let (mut pair, _) = site.pair(kit, fetch_jwt()).await?;
-    let goal = Goal { name: "agent: cached FetchJWTSVID", of: "echo", at_most: 2.0 };
+    let goal = Goal { name, of: "echo", at_most: 2.0 };
     let round = async || {
         let limit = pair.echo.each(calls).await?;
         Ok(Sample { measured: pair.each(calls).await?, limit })

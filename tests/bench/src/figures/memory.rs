@@ -27,7 +27,7 @@ pub(super) async fn figures(kit: &Kit) -> anyhow::Result<Vec<Figure>> {
 async fn agent(kit: &Kit) -> anyhow::Result<Vec<Figure>> {
     progress("agent: memory");
     // An agent that has joined long ago, as most have.
-    let Site { server, agent } = Site::start(kit, "memory").await?;
+    let Site { server, agent, .. } = Site::start(kit, "memory").await?;
     agent.stop()?;
     let mut agent = Agent::start(kit, &kit.path("memory"), &server)?;
     agent.ready().await?;

@@ -21,7 +21,7 @@ pub(super) async fn figures(kit: &Kit) -> anyhow::Result<Vec<Figure>> {
 
 async fn agent(kit: &Kit) -> anyhow::Result<Figure> {
     progress("agent: start");
-    let Site { server, mut agent } = Site::start(kit, "start").await?;
+    let Site { server, mut agent, .. } = Site::start(kit, "start").await?;
     let mut took = Vec::new();
     for _ in 0..kit.scale.starts {
         agent.stop()?;
