@@ -117,6 +117,7 @@ impl DelegatedIdentity for DelegatedIdentityApi {
         let response = FetchJwtsviDsResponse { svids: svids.collect() };
         fits(&response)?;
         delegation.lives().still_hold()?;
+        jwt::fetched(&delegation, &tokens);
         Ok(Response::new(response))
     }
 

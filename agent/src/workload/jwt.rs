@@ -92,7 +92,9 @@ pub(super) async fn serve(
         Err(WorkloadError::Unread) => {
             fetch(&Caller::attest(deps, &extensions).await?, &wanted).await
         }
-        outcome => outcome,
+        Ok(response) => Ok(response),
+        // Who has become somebody else is not told what the other may have.
+        Err(error) => Err(caller.lives().still_hold().err().unwrap_or(error)),
     }
 }
 
@@ -100,15 +102,24 @@ async fn fetch(caller: &Caller, wanted: &Wanted) -> Result<JwtsvidResponse, Work
     let is_wanted =
         |entry: &Entry| wanted.id.as_ref().is_none_or(|wanted| entry.content.spiffe_id == *wanted);
     let tokens = tokens(caller, is_wanted, &wanted.audience).await?;
-    let svid = |(entry, token): (Arc<Entry>, JwtToken)| Jwtsvid {
+    let svid = |(entry, token): &(Arc<Entry>, JwtToken)| Jwtsvid {
         spiffe_id: entry.content.spiffe_id.to_string(),
         svid: token.token.to_string(),
-        hint: hint(&entry),
+        hint: hint(entry),
     };
-    let response = JwtsvidResponse { svids: tokens.into_iter().map(svid).collect() };
+    let response = JwtsvidResponse { svids: tokens.iter().map(svid).collect() };
     fits(&response)?;
     caller.lives().still_hold()?;
+    fetched(caller, &tokens);
     Ok(response)
+}
+
+/// Tells, in the words of SPIRE's, what leaves.
+pub(super) fn fetched(party: &impl Party, tokens: &[(Arc<Entry>, JwtToken)]) {
+    let pid = party.caller().attested().peer().pid();
+    for (entry, _token) in tokens {
+        debug!(pid, spiffe_id = %entry.content.spiffe_id, method = "FetchJWTSVID", "Fetched JWT SVID");
+    }
 }
 
 /// A token for each entry that is wanted and the party's own, for these audiences. To mint may take
@@ -161,17 +172,8 @@ fn held(
     let holder = deps.holders.of(party.instance())?;
     let own = entitlement.snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
     let now = deps.clock.now();
-    let token = |entry: &Arc<Entry>| {
-        let token = holder.held_jwt(entry, audience, own, now)?;
-        fetched(party, entry);
-        Some(token)
-    };
+    let token = |entry: &Arc<Entry>| holder.held_jwt(entry, audience, own, now);
     Ok(entitlement.entries.iter().map(token).collect())
-}
-
-fn fetched(party: &impl Party, entry: &Entry) {
-    let (pid, spiffe_id) = (party.caller().attested().peer().pid(), &entry.content.spiffe_id);
-    debug!(pid, %spiffe_id, method = "FetchJWTSVID", "Fetched JWT SVID");
 }
 
 /// A token for each entry that the party is entitled to, for these audiences.
@@ -185,9 +187,7 @@ async fn mint(
     let own = entitlement.snapshot.own_bundle().ok_or(WorkloadError::NotSynchronised)?;
     let now = deps.clock.now();
     let token = async |entry: &Arc<Entry>| {
-        let token = holder.jwt(entry, audience, own, now).await?;
-        fetched(party, entry);
-        Ok::<_, WorkloadError>(token)
+        Ok::<_, WorkloadError>(holder.jwt(entry, audience, own, now).await?)
     };
     tokio::select! {
         tokens = try_join_all(entitlement.entries.iter().map(token)) => tokens,

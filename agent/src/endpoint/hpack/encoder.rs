@@ -30,7 +30,9 @@ impl Encoder {
         if let Some(index) = self.table.index_of(field) {
             return write_integer(index, 7, 0x80, out);
         }
-        if field.is_repeated && field.weight() <= TABLE_SIZE {
+        // Of a pseudo-header the reader would keep all of the buffer that it came in.
+        let is_pseudo = field.name.starts_with(b":");
+        if field.is_repeated && !is_pseudo && field.weight() <= TABLE_SIZE {
             field.write_literal(6, 0x40, out);
             self.table.insert(Entry::new(field));
         } else {
