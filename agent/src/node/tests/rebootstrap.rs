@@ -142,16 +142,19 @@ async fn after_a_while_what_is_configured_is_believed_once_more() {
     seconds(1).await;
     let saved = world.saved();
     assert_eq!(saved.trust, successor.bundle().x509_authorities);
-    assert_eq!(saved.identity.unwrap().svid.spiffe_id().as_str(), AGENT);
+    assert_eq!(saved.identity.as_ref().unwrap().svid.spiffe_id().as_str(), AGENT);
     // Or later still.
     node.bundles.send_replace(said(world.server.authority.bundle(), 0));
     seconds(1).await;
-    assert_eq!(world.saved().trust, successor.bundle().x509_authorities);
+    assert_eq!((world.saved().trust, world.calls()), (saved.trust, vec![]));
     let next = Authority::new(world.clock.now()).bundle();
     let both = [successor.bundle().x509_authorities, next.x509_authorities.clone()].concat();
     node.bundles.send_replace(said(Bundle { x509_authorities: both.clone(), ..next }, 1));
     seconds(1).await;
     assert_eq!(world.saved().trust, both);
+    // It was greeted at its first word, and not at one of the server of before.
+    let calls: Vec<_> = world.calls().into_iter().map(|(call, _)| call).collect();
+    assert_eq!(calls, [Call::PostStatus]);
     seconds(900).await;
     assert_eq!((world.calls(), node.bootstraps()), (vec![], 1));
     node.stop().await;
