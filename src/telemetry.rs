@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
+use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, error, info};
 use tracing_subscriber::filter::Targets;
@@ -85,7 +86,7 @@ pub struct Log {
 #[derive(Debug)]
 pub struct Reopening {
     file: Option<LogFile>,
-    told: Signal,
+    told: unix::Signal,
 }
 
 /// The level of a running process, which can be looked at and changed. Clones share it.
@@ -115,6 +116,19 @@ pub enum TelemetryError {
     Twice(#[source] TryInitError),
 }
 
+/// Keeps SIGUSR2 from ending this process, until [`Log::catch_signal`] is called on the same thread.
+/// To be called before there are others, which hold it as well.
+///
+/// # Errors
+/// The system refuses it.
+pub fn hold_signal() -> io::Result<()> {
+    Ok(rotation_signal().thread_block()?)
+}
+
+fn rotation_signal() -> SigSet {
+    SigSet::from(Signal::SIGUSR2)
+}
+
 /// Starts the log of this process.
 ///
 /// # Errors
@@ -132,12 +146,14 @@ pub fn start(settings: &Settings) -> Result<Log, TelemetryError> {
 }
 
 impl Log {
-    /// Catches SIGUSR2, which would end the process otherwise.
+    /// Catches SIGUSR2, which would end the process otherwise, also one that was held until now.
     ///
     /// # Errors
     /// Signals cannot be caught, such as outside a runtime.
     pub fn catch_signal(&self) -> io::Result<Reopening> {
-        Ok(Reopening { file: self.file.clone(), told: signal(SignalKind::user_defined2())? })
+        let told = signal(SignalKind::user_defined2())?;
+        rotation_signal().thread_unblock()?;
+        Ok(Reopening { file: self.file.clone(), told })
     }
 }
 
@@ -265,6 +281,8 @@ pub fn with_causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// A log that can be read.
@@ -318,5 +336,22 @@ mod tests {
             level.reset();
             assert_eq!((logged(), level.current()), (3, Level::Info));
         });
+    }
+
+    #[test]
+    fn a_signal_before_there_is_a_runtime_is_kept_until_it_is_caught() {
+        hold_signal().unwrap();
+        // To this thread alone.
+        nix::sys::signal::raise(Signal::SIGUSR2).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let settings = Settings::default();
+            let (_, level) = log_to(io::sink, false, &settings);
+            let log = Log { level, file: None };
+            let mut reopening = log.catch_signal().unwrap();
+            let told = tokio::time::timeout(Duration::from_secs(60), reopening.told.recv());
+            assert_eq!(told.await.unwrap(), Some(()));
+        });
+        assert!(!SigSet::thread_get_mask().unwrap().contains(Signal::SIGUSR2));
     }
 }
