@@ -124,14 +124,9 @@ fn what_is_imported_from_spire_is_valid_for_server_and_agent() {
         assert!(again.status.success(), "{}", stderr(&again));
     };
     let server = "server {\n  trust_domain = \"example.org\"\n  data_dir = \"./data\"\n\
-                  \x20 log_file = \"server.log\"\n}\nplugins {\n  KeyManager \"memory\" {\n\
+                  \x20 log_file = \"server.log\"\n  profiling_port = 1\n}\nplugins {\n  KeyManager \"memory\" {\n\
                   \x20   plugin_data {}\n  }\n}\n";
-    check(
-        &bin::server(),
-        "server",
-        server,
-        &["server.conf:4: server.log_file: left out: the log goes"],
-    );
+    check(&bin::server(), "server", server, &["server.conf:5: server.profiling_port: left out:"]);
     let agent = |attestor: &str| {
         format!(
             "agent {{\n  server_address = \"localhost\"\n  server_port = \"8081\"\n\
