@@ -97,11 +97,10 @@ async fn validates(node: &Deployment, token: &str) -> bool {
     client.validate_jwtsvid(workload::request(request)).await.is_ok()
 }
 
-/// Waits until a token of `from` is valid at `to`.
+/// Waits until a token that `from` gives is valid at `to`.
 async fn check_validated(from: &Deployment, to: &Deployment) {
-    let token = token(from).await;
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !validates(to, &token).await {
+    while !validates(to, &token(from).await).await {
         assert!(Instant::now() < deadline, "a key of {} is not known", from.agent_id);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

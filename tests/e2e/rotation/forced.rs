@@ -25,6 +25,8 @@ async fn no_handshake_and_no_token_fails_while_authorities_are_replaced_and_revo
     first_answer(&node.socket()).await;
     let mut peers: Vec<_> = (0..PEERS).map(|_| Peer::start(&node, PACE)).collect();
     Peer::introduce(&mut peers);
+    // Each has presented something of the old ones, and will have of both.
+    reported(&mut peers, "called");
 
     let prepared = ["x509", "jwt"].map(|kind| {
         let active = node.admin_json(&["localauthority", kind, "show"]);
