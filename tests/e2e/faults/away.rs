@@ -1,6 +1,6 @@
 //! A server that is away for longer than what it signed is valid.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use steeple::clock::{Clock as _, SystemClock};
 use steeple::x509::{Chain, X509Svid};
@@ -67,22 +67,29 @@ async fn what_has_expired_is_not_served() {
     let (first, mut stream) = first_answer(&node.socket()).await;
     node.server.kill();
     assert_valid(&first.svids[0]);
-    let mut client = connect(&node.socket()).await;
-    let refused = loop {
-        match watch(&mut client).await {
-            Ok((answer, _)) => answer.svids.iter().for_each(assert_valid),
-            Err(status) => break status,
-        }
-        tokio::time::sleep(PAUSE).await;
-    };
-    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
     // Whoever holds a stream is told the same, and asks again.
-    let ended = loop {
-        match next(&mut stream).await {
-            Ok(message) => message.svids.iter().for_each(assert_valid),
-            Err(status) => break status,
+    let ended = async {
+        loop {
+            match next(&mut stream).await {
+                Ok(message) => message.svids.iter().for_each(assert_valid),
+                Err(status) => return status,
+            }
         }
     };
+    let mut client = connect(&node.socket()).await;
+    let refused = async {
+        loop {
+            let asked = SystemClock.now();
+            let valid_then = |svid: &X509svid| assert_valid_at(svid, asked);
+            match watch(&mut client).await {
+                Ok((answer, _)) => answer.svids.iter().for_each(valid_then),
+                Err(status) => return status,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let (refused, ended) = tokio::join!(refused, ended);
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
     assert_eq!(ended.code(), Code::Unavailable, "{ended}");
     node.restart_server();
     let (renewed, _stream) = eventually_served(&node).await;
@@ -100,8 +107,14 @@ async fn eventually_served(node: &Deployment) -> (X509svidResponse, Streaming<X5
     }
 }
 
+/// That an SVID is valid, or was when it was sent.
 #[track_caller]
 fn assert_valid(svid: &X509svid) {
+    assert_valid_at(svid, SystemClock.now() - Duration::from_secs(1));
+}
+
+#[track_caller]
+fn assert_valid_at(svid: &X509svid, time: SystemTime) {
     let svid = X509Svid::new(Chain::from_concatenated(&svid.x509_svid).unwrap()).unwrap();
-    assert!(SystemClock.now() <= svid.not_after(), "served after {:?}", svid.not_after());
+    assert!(time <= svid.not_after(), "served after {:?}", svid.not_after());
 }
