@@ -9,6 +9,7 @@ pub mod operation;
 
 use agent_status::AgentRefusal;
 use operation::Operation;
+use steeple::x509::verify::PeerError;
 
 /// What of a caller matters to a decision.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,6 +20,8 @@ pub enum Caller {
     Anonymous,
     /// Somebody on the network whose certificate was verified.
     Peer(Peer),
+    /// Somebody on the network whose certificate is nobody's SVID, and why.
+    Unnamed(PeerError),
 }
 
 /// What a verified peer is. One peer may be several of these.
@@ -66,6 +69,9 @@ pub enum Decision {
     /// It may not. The reason is set for an agent that is not in good standing, and tells it what
     /// to do about that.
     Denied(Option<AgentRefusal>),
+    /// It may not, nor may any other of somebody who claims to be who cannot be: this is wrong with
+    /// the certificate.
+    Unauthenticated(PeerError),
 }
 
 /// Which classes a row of the table admits.
@@ -88,6 +94,9 @@ enum Admits {
 /// Whether `caller` may call `operation`.
 #[must_use]
 pub fn permits(caller: Caller, operation: Operation) -> Decision {
+    if let Caller::Unnamed(why) = caller {
+        return Decision::Unauthenticated(why);
+    }
     match admits(operation) {
         Admits::Any => Decision::Allowed(Class::Any),
         Admits::Local => first([local(caller)]),
@@ -154,6 +163,7 @@ fn first<const N: usize>(opinions: [Decision; N]) -> Decision {
         match opinion {
             Decision::Allowed(class) => return Decision::Allowed(class),
             Decision::Denied(reason) => refusal = refusal.or(reason),
+            Decision::Unauthenticated(_) => return opinion,
         }
     }
     Decision::Denied(refusal)
@@ -162,27 +172,27 @@ fn first<const N: usize>(opinions: [Decision; N]) -> Decision {
 fn local(caller: Caller) -> Decision {
     match caller {
         Caller::Local => Decision::Allowed(Class::Local),
-        Caller::Anonymous | Caller::Peer(_) => Decision::Denied(None),
+        Caller::Anonymous | Caller::Peer(_) | Caller::Unnamed(_) => Decision::Denied(None),
     }
 }
 
 fn admin(caller: Caller) -> Decision {
     match caller {
-        Caller::Local | Caller::Anonymous => Decision::Denied(None),
+        Caller::Local | Caller::Anonymous | Caller::Unnamed(_) => Decision::Denied(None),
         Caller::Peer(peer) => if_in_good_standing(peer, peer.admin, Class::Admin),
     }
 }
 
 fn downstream(caller: Caller) -> Decision {
     match caller {
-        Caller::Local | Caller::Anonymous => Decision::Denied(None),
+        Caller::Local | Caller::Anonymous | Caller::Unnamed(_) => Decision::Denied(None),
         Caller::Peer(peer) => if_in_good_standing(peer, peer.downstream, Class::Downstream),
     }
 }
 
 fn agent(caller: Caller) -> Decision {
     match caller {
-        Caller::Local | Caller::Anonymous => Decision::Denied(None),
+        Caller::Local | Caller::Anonymous | Caller::Unnamed(_) => Decision::Denied(None),
         Caller::Peer(peer) => {
             if_in_good_standing(peer, peer.agent == Standing::Active, Class::Agent)
         }

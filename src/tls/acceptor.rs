@@ -26,8 +26,20 @@ pub struct Acceptor {
 pub struct Accepted<S> {
     /// The connection.
     pub stream: TlsStream<S>,
-    /// Who is at the other end; none for a client that presented nothing.
-    pub peer: Option<VerifiedPeer>,
+    /// Who is at the other end.
+    pub client: Client,
+}
+
+/// Who opened a connection.
+#[derive(Clone, Debug)]
+pub enum Client {
+    /// Somebody who presented nothing.
+    Anonymous,
+    /// Somebody with an SVID.
+    Peer(VerifiedPeer),
+    /// Somebody with a certificate that an authority signed and that is nobody's SVID, and why. It
+    /// entitles to nothing but to hear that.
+    Unnamed(PeerError),
 }
 
 /// Why there is no connection.
@@ -66,9 +78,15 @@ impl Acceptor {
             }
             Err(_elapsed) => return Err(AcceptError::Deadline),
         };
-        let chain = stream.get_ref().1.peer_certificates();
         // There is no resumption, so this very handshake has verified the chain.
-        let peer = chain.map(VerifiedPeer::of_handshake).transpose().map_err(AcceptError::Peer)?;
-        Ok(Accepted { stream, peer })
+        let client = match stream.get_ref().1.peer_certificates() {
+            None => Client::Anonymous,
+            Some(chain) => match VerifiedPeer::of_handshake(chain) {
+                Ok(peer) => Client::Peer(peer),
+                Err(error) if error.is_of_name() => Client::Unnamed(error),
+                Err(error) => return Err(AcceptError::Peer(error)),
+            },
+        };
+        Ok(Accepted { stream, client })
     }
 }

@@ -132,7 +132,11 @@ async fn shake(acceptor: &Acceptor, connector: &Connector) -> Outcome {
         };
         accepted.stream.write_all(b"!").await.unwrap();
         accepted.stream.flush().await.unwrap();
-        Ok(accepted.peer.map(|peer| peer.spiffe_id().to_string()))
+        Ok(match accepted.client {
+            Client::Anonymous => None,
+            Client::Peer(peer) => Some(peer.spiffe_id().to_string()),
+            Client::Unnamed(why) => Some(format!("nobody: {why}")),
+        })
     };
     let client = async {
         let mut connected = match connector.handshake(near).await {

@@ -14,7 +14,9 @@ use rustls::{
 use tokio::sync::watch;
 
 use super::{ExpectedServer, Trust, provider};
-use crate::x509::verify::{AnchorSet, Anchors, PeerError, Role, claimed_id, verify_peer};
+use crate::x509::verify::{
+    AnchorSet, Anchors, PeerError, Role, claimed_id, verify_peer, verify_unnamed,
+};
 
 /// Verifies clients that present something.
 #[derive(Debug)]
@@ -76,10 +78,13 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let anchors = self.anchors.borrow().clone();
-        verify_peer(&chain(leaf, intermediates), Role::Client, &anchors, system_time(now))
-            .map(|_peer| ClientCertVerified::assertion())
-            .map_err(refused)
+        let (anchors, now) = (self.anchors.borrow().clone(), system_time(now));
+        let chain = chain(leaf, intermediates);
+        let verified = match verify_peer(&chain, Role::Client, &anchors, now) {
+            Err(error) if error.is_of_name() => verify_unnamed(&chain, Role::Client, &anchors, now),
+            verified => verified.map(|_peer| ()),
+        };
+        verified.map(|()| ClientCertVerified::assertion()).map_err(refused)
     }
 
     fn verify_tls12_signature(

@@ -143,6 +143,28 @@ pub fn verify_peer(
     Ok(VerifiedPeer::new(&certificate, spiffe_id, leaf))
 }
 
+/// Verifies the chain of a peer that [`verify_peer`] refused for [whom its leaf names]: good in all
+/// else, and signed by an authority of any trust domain. That makes it nobody's SVID, and its holder
+/// somebody who can be told so.
+///
+/// [whom its leaf names]: PeerError::is_of_name
+pub fn verify_unnamed(
+    chain: &[CertificateDer<'_>],
+    role: Role,
+    anchors: &AnchorSet,
+    now: SystemTime,
+) -> Result<(), PeerError> {
+    let (leaf, intermediates) = chain.split_first().ok_or(PeerError::NoCertificate)?;
+    let mut refusal = PeerError::NoPathToAuthority;
+    for anchors in anchors.iter() {
+        match check_path(leaf, intermediates, &anchors.valid_at(now), Moment { role, now }) {
+            Ok(()) => return Ok(()),
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
+}
+
 /// Reads the SPIFFE ID that a chain claims and checks the leaf itself, and nothing behind it: for
 /// a first contact with a server whose authorities are not known yet.
 pub fn claimed_id(chain: &[CertificateDer<'_>], role: Role) -> Result<SpiffeId, PeerError> {
@@ -150,8 +172,17 @@ pub fn claimed_id(chain: &[CertificateDer<'_>], role: Role) -> Result<SpiffeId, 
     check_leaf(&Certificate::parse(leaf)?, role)
 }
 
+impl PeerError {
+    /// Whether the leaf was refused for whom it names, after everything else in it was found good.
+    #[must_use]
+    pub fn is_of_name(self) -> bool {
+        matches!(self, Self::NotOneUri | Self::SpiffeId(_) | Self::NoPath)
+    }
+}
+
 impl VerifiedPeer {
-    /// The peer of a handshake that called [`verify_peer`] with this chain and succeeded.
+    /// The peer of a handshake that called [`verify_peer`] with this chain and succeeded; or what it
+    /// said of the name, where [`verify_unnamed`] succeeded.
     pub(crate) fn of_handshake(chain: &[CertificateDer<'_>]) -> Result<Self, PeerError> {
         let leaf = chain.first().ok_or(PeerError::NoCertificate)?;
         let certificate = Certificate::parse(leaf)?;
@@ -237,6 +268,7 @@ fn check_leaf(leaf: &Certificate<'_>, role: Role) -> Result<SpiffeId, PeerError>
         return Err(PeerError::Purpose);
     }
     leaf.public_key()?;
+    // Last, as is_of_name says.
     named(leaf)
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use steeple::id::SpiffeId;
+use steeple::x509::verify::PeerError;
 
 use super::limits::Source;
 use crate::audit::event;
@@ -18,6 +19,13 @@ pub enum Caller {
     Anonymous(SocketAddr),
     /// Somebody on the network whose certificate was verified.
     Peer(Peer),
+    /// Somebody on the network whose certificate is nobody's SVID.
+    Unnamed {
+        /// Where its holder is.
+        address: SocketAddr,
+        /// What is wrong with it.
+        why: PeerError,
+    },
 }
 
 /// A process, as the kernel knew it when it connected.
@@ -62,7 +70,9 @@ impl Caller {
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Local(_) => None,
-            Self::Anonymous(address) | Self::Peer(Peer { address, .. }) => Some(*address),
+            Self::Anonymous(address)
+            | Self::Peer(Peer { address, .. })
+            | Self::Unnamed { address, .. } => Some(*address),
         }
     }
 
@@ -80,7 +90,7 @@ impl Admitted {
         match (&*self.caller, self.class) {
             (Caller::Peer(peer), Class::Agent) => Some(peer),
             (Caller::Peer(_), Class::Local | Class::Admin | Class::Downstream | Class::Any)
-            | (Caller::Local(_) | Caller::Anonymous(_), _) => None,
+            | (Caller::Local(_) | Caller::Anonymous(_) | Caller::Unnamed { .. }, _) => None,
         }
     }
 
@@ -90,7 +100,7 @@ impl Admitted {
         match (&*self.caller, self.class) {
             (Caller::Peer(peer), Class::Downstream) => Some(peer),
             (Caller::Peer(_), Class::Local | Class::Admin | Class::Agent | Class::Any)
-            | (Caller::Local(_) | Caller::Anonymous(_), _) => None,
+            | (Caller::Local(_) | Caller::Anonymous(_) | Caller::Unnamed { .. }, _) => None,
         }
     }
 
@@ -108,7 +118,9 @@ pub fn audit_caller(caller: &Caller, class: Option<Class>) -> event::Caller {
         Caller::Local(Process { uid, gid, pid }) => {
             event::Caller::Local { uid: *uid, gid: *gid, pid: *pid }
         }
-        Caller::Anonymous(address) => event::Caller::Anonymous { address: *address },
+        Caller::Anonymous(address) | Caller::Unnamed { address, .. } => {
+            event::Caller::Anonymous { address: *address }
+        }
         Caller::Peer(Peer { id, address, .. }) => {
             let (id, address) = (id.clone(), *address);
             match class {

@@ -23,8 +23,8 @@ const AGE: Duration = Duration::from_secs(180);
 /// How long calls may go on after a connection was told to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The most calls at one time on one connection: of somebody known, and of somebody without a
-/// certificate, who has two calls to make.
+/// The most calls at one time on one connection: of somebody known, and of somebody who is not, who
+/// has two calls to make.
 const MAX_STREAMS: u32 = 100;
 const MAX_ANONYMOUS_STREAMS: u32 = 8;
 
@@ -50,7 +50,7 @@ where
 {
     let streams = match guard.caller() {
         Caller::Local(_) | Caller::Peer(_) => MAX_STREAMS,
-        Caller::Anonymous(_) => MAX_ANONYMOUS_STREAMS,
+        Caller::Anonymous(_) | Caller::Unnamed { .. } => MAX_ANONYMOUS_STREAMS,
     };
     let service = guard.map_request(|request: http::Request<_>| request.map(Body::new));
     let service = TowerToHyperService::new(service);

@@ -8,6 +8,7 @@ use prost_types::Any;
 use steeple::convert::ConvertError;
 use steeple::id::TrustDomain;
 use steeple::x509::csr::CsrError;
+use steeple::x509::verify::PeerError;
 use steeple_proto::google::rpc;
 use steeple_proto::spire::api::types;
 use steeple_proto::spire::api::types::permission_denied_details::Reason;
@@ -20,7 +21,6 @@ use super::local_authority::refusal::AuthorityRefusal;
 use super::pages::LONGEST_ANSWER;
 use crate::authz::agent_status::AgentRefusal;
 use crate::ca::IssueError;
-use crate::ca::request::Refusal;
 use crate::ca::upstream::UpstreamError;
 use crate::federation::UrlError;
 use crate::node_attest::AttestError;
@@ -31,6 +31,13 @@ use crate::registry::nodes::NodeWriteError;
 use crate::registry::relationships::RelationshipWriteError;
 use crate::registry::tokens::TokenError;
 use crate::registry::writer::WriteError;
+
+mod codes;
+
+use self::codes::{
+    attest_code, bundle_code, entry_code, issue_code, node_code, relationship_code, token_code,
+    upstream_code,
+};
 
 /// Why a call, or one item of it, was not done.
 #[derive(Clone, Debug, Error)]
@@ -130,6 +137,9 @@ pub enum ApiError {
         /// What is wrong with the caller, if it is an agent.
         reason: Option<AgentRefusal>,
     },
+    /// The caller's certificate is nobody's SVID.
+    #[error("the client's certificate is no X509-SVID: {0}")]
+    NoSvid(PeerError),
     /// The caller has to wait.
     #[error(transparent)]
     Limited(#[from] Exceeded),
@@ -189,6 +199,7 @@ impl ApiError {
             Self::Attest(error) => attest_code(error),
             Self::UnknownAttestor(_) => Code::FailedPrecondition,
             Self::BannedNode | Self::MustReattest | Self::Denied { .. } => Code::PermissionDenied,
+            Self::NoSvid(_) => Code::Unauthenticated,
             Self::Limited(_) | Self::TooLong | Self::TooLongWithoutPages => Code::ResourceExhausted,
             Self::Unimplemented(_) => Code::Unimplemented,
             Self::TooSlow(_) => Code::DeadlineExceeded,
@@ -231,6 +242,7 @@ impl ApiError {
             | Self::Attest(_)
             | Self::UnknownAttestor(_)
             | Self::Denied { reason: None, .. }
+            | Self::NoSvid(_)
             | Self::Limited(Exceeded::Burst { .. })
             | Self::Issue(_)
             | Self::Upstream(_)
@@ -295,105 +307,4 @@ fn denial(reason: AgentRefusal) -> Option<Any> {
         AgentRefusal::MustReattest => Reason::AgentMustReattest,
     };
     Any::from_msg(&types::PermissionDeniedDetails { reason: reason.into() }).ok()
-}
-
-fn entry_code(error: &EntryWriteError) -> Code {
-    match error {
-        EntryWriteError::Similar(_) | EntryWriteError::IdTaken(_) => Code::AlreadyExists,
-        EntryWriteError::NotFound(_) => Code::NotFound,
-        EntryWriteError::Revision { .. } => Code::Aborted,
-        EntryWriteError::NoFederatedBundle(_) => Code::FailedPrecondition,
-        EntryWriteError::Invalid(_) => Code::InvalidArgument,
-        EntryWriteError::NotWritten(_) => Code::Unavailable,
-    }
-}
-
-fn node_code(error: &NodeWriteError) -> Code {
-    match error {
-        NodeWriteError::NotFound(_) => Code::NotFound,
-        NodeWriteError::Banned | NodeWriteError::NotActive => Code::PermissionDenied,
-        NodeWriteError::AgentVersion => Code::InvalidArgument,
-        NodeWriteError::NotWritten(_) => Code::Unavailable,
-    }
-}
-
-fn token_code(error: &TokenError) -> Code {
-    match error {
-        TokenError::Exists => Code::AlreadyExists,
-        TokenError::Unknown | TokenError::Expired => Code::InvalidArgument,
-        TokenError::NotWritten(_) => Code::Unavailable,
-    }
-}
-
-fn bundle_code(error: &BundleWriteError) -> Code {
-    match error {
-        BundleWriteError::Exists => Code::AlreadyExists,
-        BundleWriteError::NotFound => Code::NotFound,
-        BundleWriteError::InUse(_) => Code::FailedPrecondition,
-        BundleWriteError::Own => Code::InvalidArgument,
-        BundleWriteError::NotWritten(_) => Code::Unavailable,
-    }
-}
-
-fn relationship_code(error: &RelationshipWriteError) -> Code {
-    match error {
-        RelationshipWriteError::Exists => Code::AlreadyExists,
-        RelationshipWriteError::NotFound => Code::NotFound,
-        RelationshipWriteError::ForeignBundle(_) => Code::InvalidArgument,
-        RelationshipWriteError::Bundle(error) => bundle_code(error),
-        RelationshipWriteError::NotWritten(_) => Code::Unavailable,
-    }
-}
-
-fn attest_code(error: &AttestError) -> Code {
-    match error {
-        AttestError::Malformed { .. }
-        | AttestError::TooLong(_)
-        | AttestError::UnknownToken
-        | AttestError::ExpiredToken => Code::InvalidArgument,
-        AttestError::Untrusted
-        | AttestError::Unsuitable(_)
-        | AttestError::NoPossession
-        | AttestError::AgentPath(_) => Code::PermissionDenied,
-        AttestError::Gone => Code::Cancelled,
-        AttestError::Stopping | AttestError::Unavailable => Code::Unavailable,
-    }
-}
-
-/// Whatever it was, to ask again is right, and what is wrong above is not the caller's fault.
-fn upstream_code(error: &UpstreamError) -> Code {
-    match error {
-        UpstreamError::Unavailable(_) | UpstreamError::Refused(_) | UpstreamError::Answer(_) => {
-            Code::Unavailable
-        }
-    }
-}
-
-fn issue_code(error: &IssueError) -> Code {
-    match error {
-        IssueError::Refused(refusal) => refusal_code(refusal),
-        IssueError::Unrecorded(_) => Code::Unavailable,
-        IssueError::Sign(error) if error.is_unavailable() => Code::Unavailable,
-        IssueError::Sign(_) => Code::Internal,
-    }
-}
-
-fn refusal_code(refusal: &Refusal) -> Code {
-    match refusal {
-        Refusal::ForeignTrustDomain(..)
-        | Refusal::NoPath(_)
-        | Refusal::Reserved(_)
-        | Refusal::NotAnAgent(_)
-        | Refusal::NoLife
-        | Refusal::LifeTooLong
-        | Refusal::NoAudience
-        | Refusal::TooManyAudiences
-        | Refusal::EmptyAudience
-        | Refusal::AudienceTooLong
-        | Refusal::AudienceControl
-        | Refusal::Certificate(_) => Code::InvalidArgument,
-        Refusal::AuthorityExpired => Code::Unavailable,
-        Refusal::NoTokens => Code::Unimplemented,
-        Refusal::Random => Code::Internal,
-    }
 }

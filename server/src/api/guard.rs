@@ -29,7 +29,7 @@ use crate::authz::agent_status::{
     AgentRefusal, Presented, Remembered, Status as AgentStatus, status,
 };
 use crate::authz::operation::{Operation, Reach};
-use crate::authz::{self, Decision, Standing, permits};
+use crate::authz::{self, Class, Decision, Standing, permits};
 use crate::registry::Registry;
 use crate::registry::nodes::NodeWriteError;
 
@@ -90,7 +90,7 @@ impl Shared {
     /// another by name. Others of that other domain are not, though their certificates are valid.
     pub(super) fn admits(&self, caller: &Caller) -> bool {
         match caller {
-            Caller::Local(_) | Caller::Anonymous(_) => true,
+            Caller::Local(_) | Caller::Anonymous(_) | Caller::Unnamed { .. } => true,
             Caller::Peer(peer) => {
                 peer.id.trust_domain() == self.registry.trust_domain()
                     || self.admin_ids.contains(&peer.id)
@@ -100,11 +100,13 @@ impl Shared {
 
     /// Looks a caller up.
     fn find(&self, caller: &Caller) -> Found {
-        match caller {
-            Caller::Local(_) => Found { caller: authz::Caller::Local, promote: false },
-            Caller::Anonymous(_) => Found { caller: authz::Caller::Anonymous, promote: false },
-            Caller::Peer(peer) => self.find_peer(peer),
-        }
+        let caller = match caller {
+            Caller::Local(_) => authz::Caller::Local,
+            Caller::Anonymous(_) => authz::Caller::Anonymous,
+            Caller::Unnamed { why, .. } => authz::Caller::Unnamed(*why),
+            Caller::Peer(peer) => return self.find_peer(peer),
+        };
+        Found { caller, promote: false }
     }
 
     fn find_peer(&self, peer: &Peer) -> Found {
@@ -145,20 +147,19 @@ impl Shared {
     }
 
     /// Records that a caller may not do what it wanted.
-    async fn refuse(
-        &self,
-        caller: &Caller,
-        method: &'static str,
-        reason: Option<AgentRefusal>,
-    ) -> Status {
-        debug!(method, ?caller, ?reason, "call refused");
-        let refusal = Status::from(ApiError::Denied { method, reason });
+    async fn refuse(&self, caller: &Caller, method: &'static str, refusal: ApiError) -> Status {
+        let why = if let ApiError::Denied { reason, .. } = refusal {
+            reason.map_or_else(|| "not permitted".to_owned(), |why| format!("{why:?}"))
+        } else {
+            refusal.to_string()
+        };
+        debug!(method, ?caller, %why, "call refused");
+        let refusal = Status::from(refusal);
         // Whoever is let in nowhere must not be able to fill the disk.
         let charged = self.limits.charge(caller.source(), Limited::Refusals, 1, Instant::now());
         if charged.is_err() {
             return refusal;
         }
-        let why = reason.map_or_else(|| "not permitted".to_owned(), |why| format!("{why:?}"));
         let event = Event::CallRefused { method, why };
         // The call is refused whether or not it can be recorded.
         if let Err(error) = self.audit.record(&audit_caller(caller, None), &[event]).await {
@@ -190,11 +191,11 @@ where
         };
         let span = span(&caller, method);
         let found = shared.find(&caller);
-        let class = match permits(found.caller, operation) {
-            Decision::Allowed(class) => class,
-            Decision::Denied(reason) => {
+        let class = match permitted(found.caller, operation, method) {
+            Ok(class) => class,
+            Err(refusal) => {
                 let refused =
-                    async move { Ok(shared.refuse(&caller, method, reason).await.into_http()) };
+                    async move { Ok(shared.refuse(&caller, method, refusal).await.into_http()) };
                 return Box::pin(refused.instrument(span));
             }
         };
@@ -237,13 +238,26 @@ where
     }
 }
 
+/// As what a caller is let in.
+fn permitted(
+    caller: authz::Caller,
+    operation: Operation,
+    method: &'static str,
+) -> Result<Class, ApiError> {
+    match permits(caller, operation) {
+        Decision::Allowed(class) => Ok(class),
+        Decision::Denied(reason) => Err(ApiError::Denied { method, reason }),
+        Decision::Unauthenticated(why) => Err(ApiError::NoSvid(why)),
+    }
+}
+
 /// What records of the log say of a call, in the words of SPIRE's.
 fn span(caller: &Caller, method: &'static str) -> Span {
     let (service, method) = rpc::names(method);
     let (process, peer) = match caller {
         Caller::Local(process) => (Some(process), None),
         Caller::Peer(peer) => (None, Some(peer)),
-        Caller::Anonymous(_) => (None, None),
+        Caller::Anonymous(_) | Caller::Unnamed { .. } => (None, None),
     };
     info_span!(
         "call",
@@ -275,6 +289,8 @@ fn served(path: &str, caller: &Caller) -> Option<(Operation, &'static str)> {
         (Reach::Everywhere, _) | (Reach::AdminSocket, Caller::Local(_)) => {
             Some((operation, method))
         }
-        (Reach::AdminSocket, Caller::Anonymous(_) | Caller::Peer(_)) => None,
+        (Reach::AdminSocket, Caller::Anonymous(_) | Caller::Peer(_) | Caller::Unnamed { .. }) => {
+            None
+        }
     }
 }

@@ -10,8 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use steeple::clock::unix_seconds;
 use steeple::tasks::Tasks;
-use steeple::tls::{Accepted, Acceptor};
-use steeple::x509::verify::VerifiedPeer;
+use steeple::tls::{Accepted, Acceptor, Client};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -42,9 +41,10 @@ pub struct Bounds {
     pub total: usize,
     /// From one address, behind which there may be many agents.
     pub per_address: usize,
-    /// Of clients without a certificate, in all: they must not keep agents out.
+    /// Of clients that say nothing of who they are, or nothing good, in all: they must not keep
+    /// agents out.
     pub anonymous: usize,
-    /// Of clients without a certificate, from one address: they must not keep new agents out.
+    /// Of such clients from one address: they must not keep new agents out.
     pub anonymous_per_address: usize,
 }
 
@@ -190,21 +190,21 @@ impl Door {
         address: SocketAddr,
         stop: CancellationToken,
     ) -> Option<BoxFuture<'static, ()>> {
-        let Accepted { stream, peer } = match self.acceptor.accept(stream).await {
+        let Accepted { stream, client } = match self.acceptor.accept(stream).await {
             Ok(accepted) => accepted,
             Err(error) => {
                 debug!(error = &error as &dyn std::error::Error, "handshake failed");
                 return None;
             }
         };
-        let place = match admission(peer.as_ref(), &self.places.anonymous, address.ip()) {
+        let place = match admission(&client, &self.places.anonymous, address.ip()) {
             Ok(place) => place,
             Err(full) => {
                 self.places.notices.tell(full, address, Instant::now());
                 return None;
             }
         };
-        let caller = Arc::new(caller(peer.as_ref(), address));
+        let caller = Arc::new(caller(&client, address));
         if !self.shared.admits(&caller) {
             debug!(?caller, "connection closed: of a foreign trust domain, and not in admin_ids");
             return None;
@@ -275,22 +275,19 @@ impl Drop for Place {
     }
 }
 
-/// A place among those without a certificate, for a client that needs one.
-fn admission(
-    peer: Option<&VerifiedPeer>,
-    anonymous: &Room,
-    address: IpAddr,
-) -> Result<Option<Place>, Full> {
-    match peer {
-        Some(_) => Ok(None),
-        None => anonymous.take(address).map(Some),
+/// A place among those who are not known, for a client that needs one.
+fn admission(client: &Client, anonymous: &Room, address: IpAddr) -> Result<Option<Place>, Full> {
+    match client {
+        Client::Peer(_) => Ok(None),
+        Client::Anonymous | Client::Unnamed(_) => anonymous.take(address).map(Some),
     }
 }
 
-fn caller(peer: Option<&VerifiedPeer>, address: SocketAddr) -> Caller {
-    match peer {
-        None => Caller::Anonymous(address),
-        Some(peer) => Caller::Peer(Peer {
+fn caller(client: &Client, address: SocketAddr) -> Caller {
+    match client {
+        Client::Anonymous => Caller::Anonymous(address),
+        Client::Unnamed(why) => Caller::Unnamed { address, why: *why },
+        Client::Peer(peer) => Caller::Peer(Peer {
             id: peer.spiffe_id().clone(),
             serial: peer.serial().to_string(),
             not_after: unix_seconds(peer.not_after()),
@@ -301,6 +298,8 @@ fn caller(peer: Option<&VerifiedPeer>, address: SocketAddr) -> Caller {
 
 #[cfg(test)]
 mod tests {
+    use steeple::x509::verify::PeerError;
+
     use super::*;
 
     #[test]
@@ -321,10 +320,14 @@ mod tests {
     #[test]
     fn one_address_without_a_certificate_leaves_room_for_others() {
         let places = Places::new(BOUNDS);
-        let admit = |address: &str| admission(None, &places.anonymous, address.parse().unwrap());
+        let admit = |address: &str| {
+            admission(&Client::Anonymous, &places.anonymous, address.parse().unwrap())
+        };
         let crowd: Vec<_> = (0..200).map(|_| admit("192.0.2.1").unwrap()).collect();
         assert_eq!(admit("192.0.2.1").unwrap_err(), Full::Address);
-        assert!(admit("192.0.2.2").unwrap().is_some());
+        let unnamed = Client::Unnamed(PeerError::NotOneUri);
+        let other = "192.0.2.2".parse().unwrap();
+        assert!(admission(&unnamed, &places.anonymous, other).unwrap().is_some());
         drop(crowd);
         assert!(admit("192.0.2.1").is_ok());
     }

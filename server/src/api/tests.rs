@@ -131,7 +131,7 @@ impl Server {
     fn connect(&self, caller: Caller) -> Channel {
         let reach = match caller {
             Caller::Local(_) => Reach::AdminSocket,
-            Caller::Anonymous(_) | Caller::Peer(_) => Reach::Everywhere,
+            Caller::Anonymous(_) | Caller::Peer(_) | Caller::Unnamed { .. } => Reach::Everywhere,
         };
         let (client, server) = tokio::io::duplex(1024 * 1024);
         let guard = Guard::new(routes(&self.deps, reach), Arc::new(caller), self.shared.clone());

@@ -130,10 +130,12 @@ fn each_method_admits_the_classes_of_its_row_and_no_other() {
                 .iter()
                 .map(|caller| match permits(*caller, operation) {
                     Decision::Allowed(_) => 'x',
-                    Decision::Denied(_) => '.',
+                    Decision::Denied(_) | Decision::Unauthenticated(_) => '.',
                 })
                 .collect();
             assert_eq!(found, *row, "{path}");
+            let nobody = permits(Caller::Unnamed(PeerError::NotOneUri), operation);
+            assert_eq!(nobody, Decision::Unauthenticated(PeerError::NotOneUri), "{path}");
         }
     }
 }

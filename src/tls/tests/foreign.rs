@@ -34,8 +34,13 @@ impl Foreign {
     }
 
     fn material(&self, id: &str, purposes: &[ExtendedKeyUsagePurpose]) -> Arc<Material> {
+        self.with_names(&[id], purposes)
+    }
+
+    fn with_names(&self, ids: &[&str], purposes: &[ExtendedKeyUsagePurpose]) -> Arc<Material> {
         let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+        let uri = |id: &&str| SanType::URI((*id).try_into().unwrap());
+        params.subject_alt_names = ids.iter().map(uri).collect();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = purposes.to_vec();
         params.not_before = self.now.into();
@@ -65,6 +70,42 @@ async fn a_certificate_for_one_side_is_refused_on_the_other() {
     assert_eq!(world.shake().await, server_refused(PeerError::Purpose));
     world.server.send_replace(foreign.material(SERVER, &[client]));
     assert_eq!(world.shake().await, client_refused(PeerError::Purpose));
+}
+
+/// H120, H121, H123, H125: nobody, and told so; on the other side there is no connection.
+#[tokio::test(start_paused = true)]
+async fn who_names_nobody_is_known_as_nobody() {
+    let world = World::new();
+    let foreign = Foreign::new(world.authority.clock.now());
+    world.server_anchors.send_replace(foreign.anchors());
+    world.client_anchors.send_replace(foreign.anchors());
+    world.server.send_replace(foreign.material(SERVER, &[]));
+    let names: [&[&str]; 4] =
+        [&[], &[AGENT, "https://example.org"], &["https://example.org/a"], &["spiffe://a"]];
+    for names in names {
+        world.client.send_replace(Some(foreign.with_names(names, &[])));
+        let outcome = world.shake().await;
+        let seen = outcome.server.unwrap().unwrap();
+        assert!(seen.starts_with("nobody: "), "{names:?}: {seen}");
+        assert_eq!(outcome.client, Ok(()), "{names:?}");
+    }
+    // What is bad in something else as well makes no connection.
+    let server_only = foreign.with_names(&[], &[ExtendedKeyUsagePurpose::ServerAuth]);
+    world.client.send_replace(Some(server_only));
+    assert_eq!(world.shake().await, server_refused(PeerError::Purpose));
+    let stranger = Foreign::new(world.authority.clock.now()).with_names(&[], &[]);
+    world.client.send_replace(Some(stranger));
+    assert_eq!(world.shake().await, server_refused(PeerError::NoPathToAuthority));
+    world.client.send_replace(Some(foreign.material(AGENT, &[])));
+    tokio::time::advance(2 * HOUR).await;
+    world.client.send_replace(Some(foreign.with_names(&[], &[])));
+    let expired = world.shake().await;
+    assert!(expired.server.is_err(), "{expired:?}");
+
+    let world = World::new();
+    world.client_anchors.send_replace(foreign.anchors());
+    world.server.send_replace(foreign.with_names(&[SERVER, AGENT], &[]));
+    assert_eq!(world.shake().await, client_refused(PeerError::NotOneUri));
 }
 
 /// H145: not even a server that hands out tickets makes a client resume.

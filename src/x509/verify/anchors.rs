@@ -93,6 +93,11 @@ impl AnchorSet {
     pub fn find(&self, trust_domain: &TrustDomain) -> Option<&Anchors> {
         self.0.get(trust_domain).map(|anchors| &**anchors)
     }
+
+    /// The anchors of each trust domain.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Anchors> {
+        self.0.values().map(|anchors| &**anchors)
+    }
 }
 
 impl Valid<'_> {

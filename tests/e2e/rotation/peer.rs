@@ -207,7 +207,9 @@ async fn one_answer(
     mut client: Client,
 ) -> Result<(), Failure> {
     let mut accepted = acceptor.accept(stream).await?;
-    let caller = accepted.peer.ok_or("no client certificate")?;
+    let steeple::tls::Client::Peer(caller) = accepted.client else {
+        return Err("no client SVID".into());
+    };
     if *caller.spiffe_id() != id() {
         return Err(caller.spiffe_id().to_string().into());
     }

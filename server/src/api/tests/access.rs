@@ -1,6 +1,7 @@
 //! Who may call what, over the real listeners and real TLS: every method, every class of caller,
 //! and every state that a certificate may be in.
 
+use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use rcgen::{
@@ -32,6 +33,8 @@ enum Outcome {
     Admitted,
     /// It was refused, for an agent with the reason.
     Denied(Option<Reason>),
+    /// The certificate is nobody's.
+    Unauthenticated,
     /// There is no such method.
     Absent,
     /// There was no connection to make it on.
@@ -53,7 +56,7 @@ enum Class {
 const PEERS: [Class; 5] =
     [Class::AdminByEntry, Class::ForeignAdmin, Class::Agent, Class::Downstream, Class::Workload];
 
-/// What is wrong with a certificate, so that nobody is let in with it.
+/// What is wrong with a certificate, so that nobody connects with it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Flaw {
     Expired,
@@ -61,18 +64,25 @@ enum Flaw {
     UnknownAuthority,
     AuthorityOfAnotherTrustDomain,
     SelfSigned,
-    TwoNames,
-    NoName,
 }
 
-const FLAWS: [Flaw; 7] = [
+const FLAWS: [Flaw; 5] = [
     Flaw::Expired,
     Flaw::NotYetValid,
     Flaw::UnknownAuthority,
     Flaw::AuthorityOfAnotherTrustDomain,
     Flaw::SelfSigned,
-    Flaw::TwoNames,
-    Flaw::NoName,
+];
+
+/// The names of a certificate that make it nobody's, though an authority signed it: none, two, and
+/// one that is no SPIFFE ID or that of a trust domain.
+const NAMES_OF_NOBODY: [&[&str]; 6] = [
+    &[],
+    &["spiffe://td/spire/agent/a", "spiffe://td/second"],
+    &["spiffe://td/admin", "https://td.example"],
+    &["https://td/admin"],
+    &["spiffe://td/a/../admin"],
+    &["spiffe://td"],
 ];
 
 /// Every method with the marks of its row.
@@ -109,11 +119,16 @@ fn expected_of_refused(row: &str, class: Class, reason: Option<Reason>) -> Outco
     }
 }
 
+/// The same for somebody with a certificate that is nobody's.
+fn expected_of_nobody(row: &str) -> Outcome {
+    if row == "x....." { Outcome::Absent } else { Outcome::Unauthenticated }
+}
+
 /// Calls every method, and compares.
-async fn check(wire: &Wire, class: Class, expected: impl Fn(&str) -> Outcome) {
+async fn check(wire: &Wire, who: impl Debug, expected: impl Fn(&str) -> Outcome) {
     for (row, method) in methods() {
         let found = wire.call(&method).await;
-        assert_eq!(found, expected(row), "{method} as {class:?}");
+        assert_eq!(found, expected(row), "{method} as {who:?}");
     }
 }
 
@@ -200,8 +215,6 @@ impl World {
                 self.with(&params, Some(wrong))
             }
             Flaw::SelfSigned => self.with(&params, None),
-            Flaw::TwoNames => self.with(&leaf(&[id, "spiffe://td/second"]), own),
-            Flaw::NoName => self.with(&leaf(&[]), own),
         }
     }
 
@@ -360,4 +373,24 @@ async fn with_a_certificate_that_has_a_flaw_there_is_no_connection() {
     // Somebody of a trust domain that administrators come from, and none of them.
     let stranger = world.with(&leaf(&["spiffe://other/web"]), Some(&world.other));
     assert_eq!(stranger.call(caller::OPEN_TO_ALL).await, Outcome::NoConnection);
+}
+
+#[tokio::test]
+async fn with_a_certificate_that_is_nobodys_every_call_is_unauthenticated() {
+    let world = World::new().await;
+    for names in NAMES_OF_NOBODY {
+        let of_own = world.with(&leaf(names), Some(&world.own));
+        check(&of_own, names, expected_of_nobody).await;
+        let of_other = world.with(&leaf(names), Some(&world.other));
+        check(&of_other, names, expected_of_nobody).await;
+        for signer in [Some(&world.unknown), None] {
+            let stranger = world.with(&leaf(names), signer);
+            assert_eq!(stranger.call(caller::OPEN_TO_ALL).await, Outcome::NoConnection);
+        }
+        let mut expired = leaf(names);
+        expired.not_before = from_unix_seconds(NOW - 1_000).into();
+        expired.not_after = from_unix_seconds(NOW - 1).into();
+        let expired = world.with(&expired, Some(&world.own));
+        assert_eq!(expired.call(caller::OPEN_TO_ALL).await, Outcome::NoConnection);
+    }
 }

@@ -40,6 +40,10 @@ fn outcome(status: &Status, method: &str) -> Outcome {
         assert_eq!(status.message(), format!("authorization denied for method {method}"));
         return Outcome::Denied(if status.details().is_empty() { None } else { reason(status) });
     }
+    if status.code() == Code::Unauthenticated {
+        assert!(status.message().contains("no X509-SVID"), "{status}");
+        return Outcome::Unauthenticated;
+    }
     let unknown = (Code::Unimplemented, "unknown service or method");
     if (status.code(), status.message()) == unknown { Outcome::Absent } else { Outcome::Admitted }
 }
