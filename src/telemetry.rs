@@ -17,13 +17,16 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, error, info};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, Registry, reload};
 
 use self::file::LogFile;
+use self::json::Json;
 
 mod file;
+mod json;
 
 /// How much is logged.
 ///
@@ -57,7 +60,7 @@ pub enum Format {
     /// For people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object a line, with the keys of SPIRE's.
     Json,
 }
 
@@ -243,10 +246,11 @@ where
     let Settings { level, format, source_location, .. } = *settings;
     let (filter, handle) = reload::Layer::new(targets(level));
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
-    let lines = lines.with_file(source_location).with_line_number(source_location);
     let lines = match format {
-        Format::Text => lines.boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
+        Format::Text => lines.with_file(source_location).with_line_number(source_location).boxed(),
+        Format::Json => {
+            lines.fmt_fields(JsonFields::new()).event_format(Json { source_location }).boxed()
+        }
     };
     let switch = Switch { launch: level, current: Mutex::new(level), filter: Some(handle) };
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
@@ -287,7 +291,14 @@ mod tests {
 
     /// A log that can be read.
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        /// What was logged since this was last asked.
+        pub(super) fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+        }
+    }
 
     impl io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -308,13 +319,12 @@ mod tests {
         let (subscriber, level) = log_to(move || writer.clone(), false, &settings);
         // What is logged at each level, in the order of levels.
         let logged = || {
-            lines.0.lock().unwrap().clear();
             tracing::error!("error");
             tracing::warn!("warn");
             tracing::info!("info");
             tracing::debug!("debug");
             tracing::trace!("trace");
-            String::from_utf8(lines.0.lock().unwrap().clone()).unwrap().lines().count()
+            lines.take().lines().count()
         };
         tracing::subscriber::with_default(subscriber, || {
             assert_eq!(logged(), 3);

@@ -32,7 +32,7 @@ fn the_logs_have_the_words_and_fields_that_operators_of_spire_look_for() {
     let line = node.server.wait_for("Agent attestation request completed");
     says(&line, &[&format!("agent_{}", &id["spiffe_".len()..]), "node_attestor_type=join_token"]);
     says(&line, &["service=agent.v1.Agent", "method=AttestAgent", "caller_addr=127.0.0.1:"]);
-    says(&line, &["serial_num=", "expiration="]);
+    says(&line, &["request_id=", "serial_num=", "expiration="]);
     node.agent.wait_for("SVID is not found. Starting node attestation");
     let attested = node.agent.wait_for("Node attestation was successful");
     says(&attested, &[&id, "trust_domain_id=spiffe://example.org", "reattestable=false"]);
@@ -41,7 +41,7 @@ fn the_logs_have_the_words_and_fields_that_operators_of_spire_look_for() {
     assert!(!node.workload(&["api", "fetch", "x509"]).status.success());
     let refused = node.agent.wait_for("No identity issued");
     says(&refused, &["service=WorkloadAPI", "method=FetchX509SVID", "registered=false", "pid="]);
-    says(&refused, &["selectors=", &this_user(), &uid("uid")]);
+    says(&refused, &["request_id=", "selectors=", &this_user(), &uid("uid")]);
     let from = node.agent.log().len();
     assert!(!node.workload(&["api", "fetch", "jwt", "--audience", "a"]).status.success());
     says(&node.agent.wait_for_from(from, "No identity issued"), &["method=FetchJWTSVID"]);
@@ -66,10 +66,18 @@ fn records_in_json_name_their_part_of_the_program_and_the_call() {
     assert!(!refused.status.success(), "{}", stdout(&refused));
     let line = node.agent.wait_for("No identity issued");
     let record: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(record["message"], "No identity issued");
-    assert_eq!((&record["level"], &record["registered"]), (&"INFO".into(), &false.into()));
-    assert_eq!(record["target"], "steeple_agent::workload::caller");
-    let (service, method) = (&record["span"]["service"], &record["span"]["method"]);
+    assert_eq!(record["msg"], "No identity issued");
+    assert_eq!((&record["level"], &record["registered"]), (&"info".into(), &false.into()));
+    assert_eq!(record["subsystem_name"], "workload");
+    let (service, method) = (&record["service"], &record["method"]);
     assert_eq!((service, method), (&"WorkloadAPI".into(), &"FetchX509SVID".into()));
-    assert!(record["pid"].is_u64() && record["timestamp"].is_string(), "{line}");
+    assert!(record["pid"].is_u64() && record["time"].is_string(), "{line}");
+    let first = record["request_id"].as_str().unwrap();
+
+    let from = node.agent.log().len();
+    assert!(!node.workload(&["api", "fetch", "jwt", "--audience", "a"]).status.success());
+    let line = node.agent.wait_for_from(from, "No identity issued");
+    let record: Value = serde_json::from_str(&line).unwrap();
+    let second = record["request_id"].as_str().unwrap();
+    assert!(first.len() == 36 && second.len() == 36 && first != second, "{first} {second}");
 }

@@ -84,7 +84,7 @@ impl<C: Clone + Send + Sync + 'static> Service<Request<Incoming>> for Gate<C> {
     fn call(&self, request: Request<Incoming>) -> Reply {
         let (mut head, body) = request.into_parts();
         let (service, method) = rpc::names(head.uri.path());
-        let span = info_span!("call", %service, %method);
+        let span = info_span!("call", %service, %method, request_id = %rpc::request_id());
         let (terms, permit) = match self.admit(&head) {
             Ok(admitted) => admitted,
             Err(refusal) => return Reply::Refused(Some(refusal.into())),

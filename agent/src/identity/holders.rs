@@ -143,7 +143,7 @@ impl Holders {
         let mint = Mint::new(self.deps.clone(), self.minter.clone(), turns);
         let owner = Owner::new(self.deps.clone(), mint, published);
         let live = self.live.clone();
-        let span = info_span!("instance", id = %instance.id());
+        let span = info_span!("instance", instance_id = %instance.id());
         let _task = self.deps.tasks.spawn(span, |stop| async move {
             owner.run(instance.clone(), asked, stop).await;
             let mut live = lock(&live);

@@ -263,6 +263,7 @@ fn span(caller: &Caller, method: &'static str) -> Span {
         "call",
         %service,
         %method,
+        request_id = %rpc::request_id(),
         caller_uid = process.map(|process| process.uid),
         caller_gid = process.map(|process| process.gid),
         caller_pid = process.and_then(|process| process.pid),
