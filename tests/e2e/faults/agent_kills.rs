@@ -21,10 +21,11 @@ const LIFE: Duration = Duration::from_millis(60);
 /// About how long an agent takes to start.
 const START: Duration = Duration::from_millis(80);
 
-/// It is time to renew the agent's SVID in one life of a few.
+/// It is time to renew the agent's SVID in one life of a few, and there are some more lives in which
+/// it can be before it has expired.
 const SETTINGS: Settings = Settings {
     environment: &[],
-    server: "agent_ttl = \"6s\"\nratelimit = { attestation = false, signing = false }\n",
+    server: "agent_ttl = \"15s\"\nratelimit = { attestation = false, signing = false }\n",
     agent: "",
     joins: Joins::ByToken,
 };
