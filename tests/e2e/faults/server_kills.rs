@@ -42,6 +42,9 @@ const START: Duration = Duration::from_millis(80);
 /// How often the answers are counted.
 const TICK: Duration = Duration::from_millis(2);
 
+/// What an SVID has left when it is renewed without a risk.
+const SHORT: Duration = Duration::from_secs(20);
+
 /// Authorities rotate in the course of it, and no limit keeps anybody waiting.
 const SETTINGS: Settings = Settings {
     environment: &[],
@@ -136,6 +139,11 @@ impl Victim {
     async fn live(&mut self, life: usize, server: &mut Process) {
         self.check().await;
         let (port, trust) = (port(server), api::trust(&self.dir).await);
+        // Nobody kills it yet: what is left of the SVID may be less than the lives take in which the
+        // server ends before it is asked for another one.
+        if self.agent.ends_within(SHORT) {
+            self.agent.renew(self.agent.connect(port, &trust)).await.unwrap();
+        }
         let admin = api::admin(&self.dir);
         let (answers, more) = (self.clients.answers.clone(), self.random.below(ANSWERS));
         let (last, delay) = (answers.get() + more, self.random.time(TICK));

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use steeple::clock::SystemClock;
+use steeple::clock::{Clock as _, SystemClock};
 use steeple::id::SpiffeId;
 use steeple::keys::{KeyAlgorithm, PrivateKey, Signer};
 use steeple::tls::{ClientDeps, Connector, ExpectedServer, Material, Trust};
 use steeple::x509::csr::{self, Wish};
 use steeple::x509::verify::{AnchorSet, Anchors};
-use steeple::x509::{Chain, Name, Subject};
+use steeple::x509::{Chain, Name, Subject, X509Svid};
 use steeple_proto::spire::api::server::agent::v1::agent_client::AgentClient;
 use steeple_proto::spire::api::server::agent::v1::attest_agent_request::{Params, Step};
 use steeple_proto::spire::api::server::agent::v1::attest_agent_response::Step as Answer;
@@ -70,6 +70,12 @@ impl BareAgent {
     pub(crate) fn connect(&self, port: u16, trust: &Trust) -> Channel {
         let material = Material::new(&self.chain, self.key.clone()).unwrap();
         connect(port, Some(material), trust.clone())
+    }
+
+    /// Whether its SVID is valid for no longer than this.
+    pub(crate) fn ends_within(&self, time: Duration) -> bool {
+        let svid = X509Svid::new(self.chain.clone()).unwrap();
+        svid.not_after() <= SystemClock.now() + time
     }
 
     /// Takes its next SVID into use.
