@@ -143,7 +143,7 @@ async fn an_agent_without_space_goes_on_and_is_the_same_agent_afterwards() {
     }
     let dir = Dir::new();
     let disk = Disk::mount(&dir.path("agent-data"), "1m");
-    let settings = Settings { server: "agent_ttl = \"8s\"\n", ..Settings::default() };
+    let settings = Settings { server: "agent_ttl = \"12s\"\n", ..Settings::default() };
     let mut node = Deployment::inside(dir, settings);
     node.register("/web", &[&this_user()]);
     let (first, _stream) = first_answer(&node.socket()).await;

@@ -32,7 +32,7 @@ fn a_bundle_that_is_set_in_pem_keeps_its_jwt_keys() {
 /// SPIRE's `agent purge` leaves those that joined with a token for ever.
 #[test]
 fn agents_that_joined_with_a_token_are_purged_once_they_have_expired() {
-    let fleet = Fleet::start("agent_ttl = \"10s\"");
+    let fleet = Fleet::start("agent_ttl = \"15s\"");
     let mut member = fleet.join_by_token("node", &fleet.token("spiffe://example.org/alias"));
     member.process.kill();
     let purge = ["agent", "purge", "--expired-for", "0s"];
