@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::Scenario;
 use crate::harness::process::command;
-use crate::harness::{Deployment, Dir, Settings, bin, start_server, stderr, stdout};
+use crate::harness::{Deployment, Dir, Settings, bin, eventually, start_server, stderr, stdout};
 use crate::nested::{DISK, write_ca};
 
 /// What is printed with what differs from run to run left out: `…` stands for it. It ends with a line,
@@ -163,7 +163,10 @@ fn agents_that_are_purged_and_entries_that_are_refused_are_named() {
     };
     assert_eq!(stdout(&run("agent purge")), "No agents to purge.\n");
     let id = &node.agent_id;
-    let shown = stdout(&run(&format!("agent show -spiffeID {id}")));
+    let shown = eventually("the agent has said which version it is", || {
+        let shown = stdout(&run(&format!("agent show -spiffeID {id}")));
+        shown.contains("Agent version").then_some(shown)
+    });
     let fields = [
         "Found an attested agent given its SPIFFE ID",
         "",
