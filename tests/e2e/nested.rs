@@ -17,7 +17,7 @@ use tonic::Code;
 use crate::harness::process::command;
 use crate::harness::workload::{self, connect, first_answer};
 use crate::harness::{
-    Deployment, Dir, Settings, api, bin, eventually, launch_server, stderr, stdout,
+    Deployment, Dir, PATIENCE, Settings, api, bin, eventually, launch_server, stderr, stdout,
 };
 
 #[path = "nested/force_rotation.rs"]
@@ -28,7 +28,7 @@ const BELOW: &str = "ca_ttl = \"60s\"\ndefault_x509_svid_ttl = \"15s\"\n\
                      default_jwt_svid_ttl = \"15s\"\nratelimit = { signing = false }\n";
 
 /// As long as a rotation of all tiers may take.
-const ROTATION: Duration = Duration::from_secs(150);
+const ROTATION: Duration = Duration::from_secs(300);
 
 /// As long as a key that is rotated in one branch may take to get into another one, by the scenario.
 const TO_THE_OTHER_BRANCH: Duration = Duration::from_secs(20);
@@ -99,7 +99,7 @@ async fn validates(node: &Deployment, token: &str) -> bool {
 
 /// Waits until a token that `from` gives is valid at `to`.
 async fn check_validated(from: &Deployment, to: &Deployment) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while !validates(to, &token(from).await).await {
         assert!(Instant::now() < deadline, "a key of {} is not known", from.agent_id);
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -203,9 +203,8 @@ async fn nested_rotation() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     // All keys of all tiers are known at the root.
-    let of_leaf = jwt_keys(&leaves[0]);
     eventually("the root knows the keys of a leaf", || {
-        let known = jwt_keys(&root);
+        let (of_leaf, known) = (jwt_keys(&leaves[0]), jwt_keys(&root));
         of_leaf.iter().all(|key| known.contains(key)).then_some(())
     });
 
