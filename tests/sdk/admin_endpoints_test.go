@@ -29,7 +29,9 @@ func fetched(t *testing.T, agent *steeple.Agent, path string) *steeple.Identity 
 	steeple.Must(t, os.Mkdir(dir, 0o700))
 	for deadline := time.Now().Add(steeple.Patience); ; time.Sleep(50 * time.Millisecond) {
 		said, err := agent.Run("api", "fetch", "x509", "--write", dir)
-		if err == nil && strings.Contains(said, steeple.ID(path)) {
+		// There may be others too, the first of which is what is read below.
+		_, first, _ := strings.Cut(said, "SPIFFE ID:")
+		if err == nil && strings.HasPrefix(strings.TrimSpace(first), steeple.ID(path)+"\n") {
 			break
 		} else if time.Now().After(deadline) {
 			t.Fatal(said)
