@@ -6,7 +6,7 @@ import threading
 import time
 
 # Longer than anything takes on a machine that is busy; what waits is told at once of what happens.
-PATIENCE = 60
+PATIENCE = 180
 
 
 class Process:

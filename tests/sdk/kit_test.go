@@ -125,7 +125,7 @@ func isServed(path string) bool {
 
 // within is how long a call may take.
 func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), steeple.Patience)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Patience is the longest that anything is waited for.
-const Patience = 60 * time.Second
+const Patience = 180 * time.Second
 
 // Process is one that runs until its test ends, and its log.
 type Process struct {
