@@ -241,9 +241,9 @@ mod inside {
             std::thread::spawn(move || done.send((who, key.sign(Scheme::X509, b"m"))))
         };
         let first = sign("looks for the token");
-        std::thread::park_timeout(Duration::from_secs(1));
+        std::thread::park_timeout(Duration::from_secs(3));
         sign("waits");
-        let waited = signs.recv_timeout(Duration::from_secs(20));
+        let waited = signs.recv_timeout(Duration::from_secs(60));
         while !first.is_finished() {
             let write = format!("timeout 1 sh -c ': > {file}'");
             Command::new("sh").args(["-c", &write]).status().unwrap();
