@@ -14,6 +14,7 @@ pub mod config;
 pub mod convert;
 mod der;
 pub mod entry;
+pub mod gathered;
 pub mod id;
 pub mod json;
 pub mod jwk;

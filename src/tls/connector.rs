@@ -20,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use super::{ClientDeps, client_config, refusal};
+use crate::gathered::Gathered;
 use crate::x509::verify::PeerError;
 
 /// Opens TLS connections to one server. It is the connector of a tonic channel:
@@ -127,7 +128,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Gathered<TlsStream<TcpStream>>>;
     type Error = ConnectorError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -138,6 +139,9 @@ impl Service<Uri> for Connector {
     /// Connects to the connector's own address, whatever the URI is.
     fn call(&mut self, _uri: Uri) -> Self::Future {
         let connector = self.clone();
-        Box::pin(async move { Ok(TokioIo::new(connector.connect().await?.stream)) })
+        Box::pin(async move {
+            let stream = connector.connect().await?.stream;
+            Ok(TokioIo::new(Gathered::new(stream)))
+        })
     }
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use steeple::gathered::Gathered;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
@@ -53,7 +54,7 @@ impl From<DialError> for ServerError {
 pub(super) struct Connector(pub(super) Arc<dyn Dial>);
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Box<dyn Stream>>;
+    type Response = TokioIo<Gathered<Box<dyn Stream>>>;
     type Error = DialError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
 
@@ -63,6 +64,6 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let dial = Arc::clone(&self.0);
-        Box::pin(async move { dial.dial().await.map(TokioIo::new) })
+        Box::pin(async move { Ok(TokioIo::new(Gathered::new(dial.dial().await?))) })
     }
 }

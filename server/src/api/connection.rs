@@ -6,6 +6,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use steeple::backoff::random_fraction;
+use steeple::gathered::Gathered;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -54,7 +55,8 @@ where
     };
     let service = guard.map_request(|request: http::Request<_>| request.map(Body::new));
     let service = TowerToHyperService::new(service);
-    let mut connection = Box::pin(http(streams).serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        Box::pin(http(streams).serve_connection(TokioIo::new(Gathered::new(stream)), service));
     async move {
         tokio::select! {
             ended = &mut connection => return log(ended),
