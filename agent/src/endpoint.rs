@@ -12,10 +12,12 @@ pub mod limits;
 mod request;
 pub mod socket;
 pub mod stream;
+mod wire;
 
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +25,12 @@ use std::time::Duration;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::{UnixListener, UnixStream};
+use steeple::gathered::Gathered;
+use steeple::watch::Watched;
+use tokio::io::Interest;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +43,7 @@ use self::gate::Gate;
 use self::limits::{Budget, Limits, Permit};
 use self::socket::{BindError, SocketFile};
 use self::stream::PeerStream;
+use self::wire::Wire;
 
 /// How much of a connection's requests may be on its way and not yet read. No message is longer.
 const WINDOW: u32 = 65_535;
@@ -104,7 +111,7 @@ impl Config {
 #[derive(Debug)]
 pub struct Endpoint {
     config: Config,
-    listener: UnixListener,
+    listener: Watched,
     file: SocketFile,
 }
 
@@ -144,7 +151,7 @@ impl Endpoint {
     pub async fn serve<C, E>(
         self,
         routes: Routes,
-        pin: impl Fn(&UnixStream) -> Result<C, E> + Send + Sync,
+        pin: impl Fn(&OwnedFd) -> Result<C, E> + Send + Sync,
         stop: CancellationToken,
     ) where
         C: Clone + Send + Sync + 'static,
@@ -158,9 +165,9 @@ impl Endpoint {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
-                stream = accept(&listener) => match admit(&stream, &budget, &pin) {
-                    Ok((peer, permit)) => {
-                        connections.spawn(Arc::clone(&server).connection(stream, peer, permit));
+                socket = accept(&listener) => match admit(socket, &budget, &pin) {
+                    Ok((wire, peer, permit)) => {
+                        connections.spawn(Arc::clone(&server).connection(wire, peer, permit));
                     }
                     Err(error) => debug!(error = &*error, "connection refused"),
                 },
@@ -191,7 +198,7 @@ impl Server {
     /// Serves one connection to its end. Small: there are as many of these as workloads.
     fn connection<C>(
         self: Arc<Self>,
-        stream: UnixStream,
+        wire: Wire,
         peer: C,
         permit: Permit,
     ) -> impl Future<Output = ()> + Send
@@ -200,7 +207,7 @@ impl Server {
     {
         let (routes, audience) = (self.routes.clone(), self.config.audience);
         let gate = Gate { routes, audience, peer, permit: Arc::new(permit) };
-        let io = TokioIo::new(PeerStream::new(stream, self.config.patience));
+        let io = TokioIo::new(PeerStream::new(Gathered::new(wire), self.config.patience));
         let mut connection = Box::pin(self.http2.serve_connection(io, gate));
         async move {
             let ended = tokio::select! {
@@ -254,10 +261,14 @@ fn raise_descriptors(wanted: u64) -> u64 {
 }
 
 /// The next client. Only a client's own failure is passed over at once.
-async fn accept(listener: &UnixListener) -> UnixStream {
+async fn accept(listener: &Watched) -> OwnedFd {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
+        let accepted = listener
+            .async_io(Interest::READABLE, |listener| Ok(accept_with(listener, flags)?))
+            .await;
+        match accepted {
+            Ok(socket) => return socket,
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 warn!(error = &error as &dyn Error, "cannot accept connections");
@@ -269,12 +280,13 @@ async fn accept(listener: &UnixListener) -> UnixStream {
 
 /// Finds out who the peer is, and whether there is room for it.
 fn admit<C, E: Error + 'static>(
-    stream: &UnixStream,
+    socket: OwnedFd,
     budget: &Arc<Budget>,
-    pin: impl Fn(&UnixStream) -> Result<C, E>,
-) -> Result<(C, Permit), Box<dyn Error>> {
-    let permit = budget.connection(stream.peer_cred()?.uid())?;
-    Ok((pin(stream)?, permit))
+    pin: impl Fn(&OwnedFd) -> Result<C, E>,
+) -> Result<(Wire, C, Permit), Box<dyn Error>> {
+    let permit = budget.connection(socket_peercred(&socket)?.uid.as_raw())?;
+    let peer = pin(&socket)?;
+    Ok((Wire::new(socket)?, peer, permit))
 }
 
 #[cfg(test)]

@@ -32,10 +32,10 @@ pub struct Limits {
     pub requests_per_connection: u32,
 }
 
-/// The descriptors of one client: the socket, two that pin the peer, three that are kept to read
-/// about it, one to read more, and one that is held for as long as the process lives once it has an
-/// SVID, connected or not.
-const DESCRIPTORS: u64 = 8;
+/// The descriptors of one client: the socket, one more of it while the client does not read, two that
+/// pin the peer, three that are kept to read about it, one to read more, and one that is held for as
+/// long as the process lives once it has an SVID, connected or not.
+const DESCRIPTORS: u64 = 9;
 
 /// The descriptors that everything else in the process may need.
 const OTHER_DESCRIPTORS: u64 = 256;
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(within(limits.descriptors()), (8192, 2048));
         assert_eq!(within(u64::MAX), (8192, 2048));
         assert_eq!(within(limits.descriptors() - 1), (8191, 2048));
-        assert_eq!(within(1024), (96, 48));
+        assert_eq!(within(1024), (85, 42));
         assert_eq!(within(0), (2, 1));
     }
 

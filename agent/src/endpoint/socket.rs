@@ -8,11 +8,15 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 };
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use steeple::watch::{Watched, watch};
 use thiserror::Error;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -83,7 +87,7 @@ impl SocketFile {
     ///
     /// # Errors
     /// What is in the way. A socket that nobody listens on is not.
-    pub async fn bind(path: &Path, audience: Audience) -> Result<(Self, UnixListener), BindError> {
+    pub async fn bind(path: &Path, audience: Audience) -> Result<(Self, Watched), BindError> {
         let (directory_mode, mode) = match audience {
             Audience::Everybody => (0o755, 0o777),
             Audience::Administrators => (0o750, 0o770),
@@ -96,10 +100,10 @@ impl SocketFile {
         let hidden = hidden(path)?;
         clear(&hidden).await?;
         let failed = |action, source| system(action, path, source);
-        let bound = std::os::unix::net::UnixListener::bind(&hidden);
-        let listener = bound.map_err(|error| failed("bind", error))?;
+        let listener = UnixListener::bind(&hidden).map_err(|error| failed("bind", error))?;
         listener.set_nonblocking(true).map_err(|error| failed("set up", error))?;
-        let listener = UnixListener::from_std(listener).map_err(|error| failed("set up", error))?;
+        let listener = watch(Arc::new(listener.into()), Interest::READABLE)
+            .map_err(|error| failed("set up", error))?;
         let permitted = fs::set_permissions(&hidden, Permissions::from_mode(mode));
         permitted.map_err(|error| failed("set the mode of", error))?;
         fs::rename(&hidden, path).map_err(|error| failed("rename a socket to", error))?;
@@ -222,7 +226,7 @@ mod tests {
     /// Binds at `agent.sock` in a directory that `prepare` got ready.
     async fn bind(
         prepare: impl FnOnce(&Path),
-    ) -> (tempfile::TempDir, Result<(SocketFile, UnixListener), BindError>) {
+    ) -> (tempfile::TempDir, Result<(SocketFile, Watched), BindError>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.sock");
         prepare(&path);
@@ -244,7 +248,7 @@ mod tests {
         assert_eq!(mode(&root.path().join("a/b")), 0o755);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         let _client = net::UnixStream::connect(&path).unwrap();
-        listener.accept().await.unwrap();
+        rustix::net::accept(listener.get_ref()).unwrap();
         drop(file);
         assert!(!path.exists());
     }
@@ -285,10 +289,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_nobody_listens_on_is_replaced() {
-        let (_directory, bound) = bind(|path| drop(net::UnixListener::bind(path).unwrap())).await;
+        let (_directory, bound) = bind(|path| drop(UnixListener::bind(path).unwrap())).await;
         bound.unwrap();
         let hidden = |path: &Path| path.with_file_name("~gent.sock");
-        let crashed = |path: &Path| drop(net::UnixListener::bind(hidden(path)).unwrap());
+        let crashed = |path: &Path| drop(UnixListener::bind(hidden(path)).unwrap());
         let (directory, bound) = bind(crashed).await;
         let _kept = bound.unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
@@ -298,7 +302,7 @@ mod tests {
     async fn a_socket_somebody_listens_on_is_left_alone() {
         let mut listener = None;
         let (directory, bound) =
-            bind(|path| listener = Some(net::UnixListener::bind(path).unwrap())).await;
+            bind(|path| listener = Some(UnixListener::bind(path).unwrap())).await;
         assert!(matches!(bound, Err(BindError::InUse(_))), "{bound:?}");
         net::UnixStream::connect(directory.path().join("agent.sock")).unwrap();
     }
@@ -313,7 +317,7 @@ mod tests {
             (|path| symlink("/nowhere", path).unwrap(), "a symbolic link"),
             (
                 |path| {
-                    drop(net::UnixListener::bind(path.with_file_name("other")).unwrap());
+                    drop(UnixListener::bind(path.with_file_name("other")).unwrap());
                     symlink(path.with_file_name("other"), path).unwrap();
                 },
                 "a symbolic link",

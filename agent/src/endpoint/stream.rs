@@ -24,6 +24,9 @@ const AHEAD: usize = 16 * 1024;
 /// How much is filtered at a time.
 const STEP: usize = 128;
 
+/// How much is read at a time.
+const READ: usize = 4096;
+
 /// Reads through a [`Filter`], writes straight through.
 #[derive(Debug)]
 pub struct PeerStream<S> {
@@ -110,17 +113,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
                 this.filter(&behind)?;
                 continue;
             }
-            let start = buf.filled().len();
-            match Pin::new(&mut this.io).poll_read(cx, buf) {
+            let mut room = [0; READ];
+            let mut read = ReadBuf::new(&mut room);
+            match Pin::new(&mut this.io).poll_read(cx, &mut read) {
                 Poll::Pending => return this.poll_patience(cx),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) => {}
             }
-            let read = buf.filled().get(start..).unwrap_or_default();
-            this.ended = read.is_empty();
-            let filtered = this.filter(read);
-            buf.set_filled(start);
-            filtered?;
+            this.ended = read.filled().is_empty();
+            this.filter(read.filled())?;
         }
         this.hand_out(buf);
         Poll::Ready(Ok(()))

@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fstat, fstatfs};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use steeple::watch::{self, watch};
 use tokio::io::Interest;
-use tokio::io::unix::{AsyncFd, AsyncFdRegisterError};
 use tokio::sync::OnceCell;
 
 use super::kept::Kept;
@@ -49,7 +49,7 @@ pub struct Life(Arc<Watched>);
 
 struct Watched {
     /// Before `pidfd`, so that it is taken out of the reactor before the descriptor closes.
-    watch: OnceCell<AsyncFd<Arc<OwnedFd>>>,
+    watch: OnceCell<watch::Watched>,
     pidfd: Arc<OwnedFd>,
 }
 
@@ -183,7 +183,10 @@ impl Life {
 
     /// Returns when the process has exited. Any number of tasks may wait.
     pub async fn exited(&self) {
-        let watch = self.0.watch.get_or_try_init(|| async { watch(self.0.pidfd.clone()) });
+        let watch = self
+            .0
+            .watch
+            .get_or_try_init(|| async { watch(self.0.pidfd.clone(), Interest::READABLE) });
         let Ok(watch) = watch.await else {
             return self.exited_by_polling().await;
         };
@@ -247,13 +250,6 @@ fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
     let mut watched = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     // Not to know whether it lives is to take it for gone.
     poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0)
-}
-
-#[expect(unsafe_code, reason = "tokio has no safe way to watch a descriptor it did not make")]
-fn watch(pidfd: Arc<OwnedFd>) -> Result<AsyncFd<Arc<OwnedFd>>, AsyncFdRegisterError<Arc<OwnedFd>>> {
-    // SAFETY: the `AsyncFd` holds a share of the `OwnedFd`, which closes only when the last share
-    // is dropped and gives the same number until then; nothing puts another file in its place.
-    unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }
 }
 
 fn serial(pidfd: BorrowedFd<'_>) -> u64 {

@@ -1,12 +1,14 @@
 //! A Workload API that does as it is asked, and an endpoint before it.
 
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
+use rustix::net::sockopt::socket_peercred;
 use steeple::tasks::Tasks;
 use steeple_proto::workload::spiffe_workload_api_server::{
     SpiffeWorkloadApi, SpiffeWorkloadApiServer,
@@ -156,8 +158,8 @@ impl Server {
         let service = Service { busy: Busy(Arc::new(sender)), end: end.clone() };
         let routes = Routes::new(SpiffeWorkloadApiServer::new(service));
         let tasks = Tasks::new();
-        let pin = |stream: &tokio::net::UnixStream| {
-            Ok::<_, Infallible>(Caller(stream.peer_cred().unwrap().uid()))
+        let pin = |stream: &OwnedFd| {
+            Ok::<_, Infallible>(Caller(socket_peercred(stream).unwrap().uid.as_raw()))
         };
         let task = tasks.spawn(Span::none(), |stop| endpoint.serve(routes, pin, stop));
         Self { directory, busy, stop: tasks.stop_token(), end, task }
