@@ -95,9 +95,8 @@ struct Sockets {
     log: LogLevel,
 }
 
-/// Runs an agent until it is told to stop.
+/// Runs an agent until it is told to stop, on the thread that holds SIGUSR2.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    telemetry::hold_signal().context("holding signals")?;
     // It may be where the log file is to be made.
     let _lock = lock_data_dir(&config.data_dir)?;
     let log = telemetry::start(&config.log).context("starting the log")?;

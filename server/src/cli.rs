@@ -38,7 +38,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use clap_complete::Shell;
 use steeple::config::HumanDuration;
 use steeple::refused::Pipe;
-use steeple::spelling;
+use steeple::{spelling, telemetry};
 
 use self::client::Client;
 use self::name::Name;
@@ -180,6 +180,11 @@ enum ListStyle {
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
     let mut output = Output::standard();
+    // Before all else: a program that rotates logs does not know how far this one has come.
+    if let Err(error) = telemetry::hold_signal() {
+        output.error(&anyhow::Error::from(error).context("holding signals"));
+        return ExitCode::FAILURE;
+    }
     let arguments = spelling::with_two_dashes(std::env::args_os());
     let name = Name::of_this_process();
     let parsed = name.command(Cli::command()).try_get_matches_from(arguments);

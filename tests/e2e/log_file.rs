@@ -1,11 +1,14 @@
 //! The log in a file: what `--log-file` and SIGUSR2 do to both programs.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 
 use crate::harness::process::{Process, command};
 use crate::harness::{Deployment, bin, eventually};
@@ -85,6 +88,36 @@ fn a_log_file_is_rotated_and_a_full_disk_stops_nobody() {
         check(one, config, first);
         check_full(one, config, first);
         check_nowhere(one, config);
+    }
+}
+
+/// Each program is told while it waits for its configuration.
+#[test]
+fn a_program_is_not_ended_by_the_signal_while_it_starts() {
+    let mut node = Deployment::start();
+    for (program, config, started) in [
+        (bin::agent(), "agent.toml", "Starting agent APIs"),
+        (bin::server(), "server.toml", "Starting Server APIs"),
+    ] {
+        if config == "agent.toml" {
+            node.agent.kill()
+        } else {
+            node.server.kill()
+        }
+        let pipe = format!("{config}.pipe");
+        nix::unistd::mkfifo(&node.dir.path(&pipe), Mode::S_IRWXU).unwrap();
+        let mut process = Process::start(&mut run(&node, &program, &pipe));
+        let mut writer = eventually("somebody reads the configuration", || {
+            let mut options = File::options();
+            options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+            options.open(node.dir.path(&pipe)).ok()
+        });
+        process.signal(Signal::SIGUSR2);
+        writer.write_all(&fs::read(node.dir.path(config)).unwrap()).unwrap();
+        drop(writer);
+        process.wait_for("SIGUSR2 is for a log file");
+        process.wait_for(started);
+        assert!(process.stop().success());
     }
 }
 

@@ -18,9 +18,8 @@ use crate::config::Config;
 const MAX_WORKERS: usize = 4;
 
 /// Runs a server with this configuration until SIGTERM or SIGINT. SIGHUP opens the audit log again,
-/// and SIGUSR2 the log file.
+/// and SIGUSR2, which this thread holds until then, the log file.
 pub fn run(config: &Config) -> anyhow::Result<()> {
-    telemetry::hold_signal().context("holding signals")?;
     data_dir::make(&config.data_dir)?;
     let log = telemetry::start(&config.log).context("starting the log")?;
     raise_file_limit();
