@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
@@ -146,6 +146,17 @@ pub fn start(settings: &Settings) -> Result<Log, TelemetryError> {
         .map_err(|source| TelemetryError::File { path: path.clone(), source })?;
     let level = init(log_to(file.clone(), false, settings))?;
     Ok(Log { level, file: Some(file) })
+}
+
+/// Finds out whether the log could be started, and makes and changes nothing for that. The data
+/// directory is made before a log file in it is.
+///
+/// # Errors
+/// The file could not be opened.
+pub fn check(settings: &Settings, data_dir: &Path) -> Result<(), TelemetryError> {
+    let Some(path) = &settings.file else { return Ok(()) };
+    file::check(path, data_dir)
+        .map_err(|source| TelemetryError::File { path: path.clone(), source })
 }
 
 impl Log {

@@ -196,11 +196,11 @@ fn run(cli: Cli, output: &mut Output) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(told) => app::run(Config::load(told.flags)?),
         Command::Config(ConfigCommand::Check(told)) => {
-            Config::load(told.flags)?;
+            check(told.flags)?;
             output.line("The configuration is valid.")
         }
         Command::Validate(told) => {
-            Config::load(told.flags)?;
+            check(told.flags)?;
             output.line("SPIRE agent configuration file is valid.")
         }
         Command::Api(Api::Fetch(FetchAny { kind: None, x509 })) => block_on(x509.run(output)),
@@ -223,6 +223,12 @@ fn run(cli: Cli, output: &mut Output) -> anyhow::Result<()> {
             output.raw(&script)
         }
     }
+}
+
+/// Finds out whether an agent could start with this.
+fn check(flags: Flags) -> anyhow::Result<()> {
+    let config = Config::load(flags)?;
+    Ok(telemetry::check(&config.log, &config.data_dir)?)
 }
 
 fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

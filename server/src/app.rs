@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use rustix::process::{Resource, getrlimit};
 use steeple::clock::Clock;
 use steeple::tasks::Tasks;
-use steeple::telemetry::LogLevel;
+use steeple::telemetry::{self, LogLevel};
 use steeple::tls::{Acceptor, Material, ServerDeps};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -319,8 +319,10 @@ pub fn check_surroundings(config: &Config) -> Vec<anyhow::Error> {
     };
     let bundles = config.node_attestors.iter().flat_map(bundles);
     let problems = bundles.filter_map(|path| ca_bundles(&[path]).err());
+    let log = telemetry::check(&config.log, &config.data_dir).err();
     let others = [key_store::check(&config.key_store).err(), upstream::check_files(config).err()];
-    others.into_iter().flatten().chain(problems).collect()
+    let others = others.into_iter().chain([log.map(anyhow::Error::from)]);
+    others.flatten().chain(problems).collect()
 }
 
 fn ca_bundles(paths: &[PathBuf]) -> anyhow::Result<Authorities> {

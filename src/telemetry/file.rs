@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{AccessFlags, eaccess};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The mode of a file that is made here: what is in it is not for everybody.
@@ -125,11 +126,30 @@ impl<W: Write> Lines<W> {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Whether the file could be opened by somebody who has made this directory.
+pub(super) fn check(path: &Path, made: &Path) -> io::Result<()> {
+    match options().open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened.map(drop),
+    }
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    if made.starts_with(directory) && !directory.exists() {
+        return Ok(());
+    }
+    let allowed = eaccess(directory, AccessFlags::W_OK | AccessFlags::X_OK);
+    Ok(allowed?)
+}
+
+fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(MODE);
     // A pipe that nobody reads would be waited for: it is an error, and later writes may wait.
-    let file = options.custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    options.append(true).mode(MODE).custom_flags(OFlag::O_NONBLOCK.bits());
+    options
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let file = options().create(true).open(path)?;
     fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
     Ok(file)
 }
@@ -222,5 +242,34 @@ mod tests {
         let pipe = directory.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         LogFile::open(&pipe).unwrap_err();
+    }
+
+    #[test]
+    fn whether_a_file_could_be_opened_is_found_out_and_nothing_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        std::fs::write(at("log"), "before\n").unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (path, is_good) in [
+            ("log", true),
+            ("new", true),
+            ("made/log", true),
+            ("made/inner/log", true),
+            ("made/inner/other/log", false),
+            ("missing/log", false),
+            ("log/log", false),
+            ("pipe", false),
+            ("", false),
+        ] {
+            let checked = check(&at(path), &at("made/inner"));
+            assert_eq!(checked.is_ok(), is_good, "{path}: {checked:?}");
+        }
+        let sealed = check(Path::new("/proc/log"), &at("made"));
+        assert!(sealed.is_err() || nix::unistd::geteuid().is_root(), "{sealed:?}");
+        let mut left: Vec<_> =
+            std::fs::read_dir(at("")).unwrap().map(|file| file.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["log", "pipe"]);
+        assert_eq!(std::fs::read_to_string(at("log")).unwrap(), "before\n");
     }
 }

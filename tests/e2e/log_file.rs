@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
 use crate::harness::process::{Process, command};
-use crate::harness::{Deployment, bin, eventually};
+use crate::harness::{Deployment, bin, eventually, stderr};
 
 const AGAIN: &str = "log file opened again";
 
@@ -68,7 +68,14 @@ fn check_nowhere((node, program): (&Deployment, &Path), config: &str) {
     let mut process = Process::start(run(node, program, config).arg("--log-file").arg(&path));
     assert!(!process.wait().success());
     let said = process.last_words();
-    assert!(said.contains(&format!("`log.file` is {}", path.display())), "{said}");
+    let why = format!("`log.file` is {}", path.display());
+    assert!(said.contains(&why), "{said}");
+    let mut check = command(program);
+    check.args(["config", "check", "--config"]).arg(node.dir.path(config));
+    let good = check.output().unwrap();
+    assert!(good.status.success(), "{good:?}");
+    let bad = check.arg("--log-file").arg(&path).output().unwrap();
+    assert!(!bad.status.success() && stderr(&bad).contains(&why), "{bad:?}");
 }
 
 #[test]
