@@ -174,13 +174,16 @@ fn plain(text: &str) -> Option<DeValue<'_>> {
 ///
 /// A tagged table tells only with its other keys there, and an error elsewhere in a file hides what
 /// comes behind it: the answer is looked for with all of the file, with less and less around the
-/// place, and with nothing else.
+/// place, with nothing else, and with each text beside it alone, one of which may be the tag.
 fn wants_no_text<T: DeserializeOwned>(table: &DeTable<'_>, at: usize) -> bool {
     let refused = format!("invalid type: string {MARK:?}");
     let deepest = table.values().find_map(|value| depth(value, at)).unwrap_or_default() + 1;
-    (0..=deepest).any(|levels| {
+    let mut tags = Vec::new();
+    table.values().for_each(|value| starts(value, &mut tags));
+    let beside = tags.into_iter().map(Around::Text);
+    (0..=deepest).map(Around::Within).chain(beside).any(|kept| {
         let mut table = table.clone();
-        prune(&mut table, at, levels);
+        prune(&mut table, at, kept);
         if let Some(value) = table.iter_mut().find_map(|(_, value)| scalar(value, at)) {
             *value.get_mut() = DeValue::String(MARK.into());
         }
@@ -189,34 +192,66 @@ fn wants_no_text<T: DeserializeOwned>(table: &DeTable<'_>, at: usize) -> bool {
     })
 }
 
-/// Leaves nothing beside this place in so many of the levels around it, from the outermost.
-fn prune(table: &mut DeTable<'_>, at: usize, levels: usize) {
-    if levels == 0 {
-        return;
-    }
-    let all = std::mem::replace(table, DeTable::new()).into_iter();
-    *table = all.filter(|(_, value)| depth(value, at).is_some()).collect();
-    for (_, value) in table.iter_mut() {
-        prune_value(value, at, levels - 1);
+/// What is left around a place.
+#[derive(Clone, Copy)]
+enum Around {
+    /// All that is as many levels further in.
+    Within(usize),
+    /// The text that begins at this byte, if a table around the place has it.
+    Text(usize),
+}
+
+impl Around {
+    fn further_in(self) -> Self {
+        match self {
+            Self::Within(levels) => Self::Within(levels.saturating_sub(1)),
+            Self::Text(_) => self,
+        }
     }
 }
 
-fn prune_value(value: &mut Spanned<DeValue<'_>>, at: usize, levels: usize) {
+/// Leaves nothing else beside this place.
+fn prune(table: &mut DeTable<'_>, at: usize, kept: Around) {
+    let is_kept = |value: &Spanned<DeValue<'_>>| match kept {
+        Around::Within(levels) => levels == 0,
+        Around::Text(start) => depth(value, start) == Some(0),
+    };
+    let all = std::mem::replace(table, DeTable::new()).into_iter();
+    *table = all.filter(|(_, value)| is_kept(value) || depth(value, at).is_some()).collect();
+    for (_, value) in table.iter_mut() {
+        prune_value(value, at, kept.further_in());
+    }
+}
+
+fn prune_value(value: &mut Spanned<DeValue<'_>>, at: usize, kept: Around) {
+    if depth(value, at).is_none() {
+        return;
+    }
     match value.get_mut() {
-        DeValue::Table(table) => prune(table, at, levels),
-        DeValue::Array(array) if levels > 0 => {
+        DeValue::Table(table) => prune(table, at, kept),
+        DeValue::Array(array) => {
             let elements = std::mem::replace(array, DeArray::new()).into_iter();
-            *array = elements.filter(|element| depth(element, at).is_some()).collect();
+            let is_kept = matches!(kept, Around::Within(0));
+            *array = elements.filter(|one| is_kept || depth(one, at).is_some()).collect();
             for element in array.iter_mut() {
-                prune_value(element, at, levels - 1);
+                prune_value(element, at, kept.further_in());
             }
         }
-        DeValue::Array(_)
-        | DeValue::String(_)
+        DeValue::String(_)
         | DeValue::Integer(_)
         | DeValue::Float(_)
         | DeValue::Boolean(_)
         | DeValue::Datetime(_) => {}
+    }
+}
+
+/// Where the texts of this value begin.
+fn starts(value: &Spanned<DeValue<'_>>, found: &mut Vec<usize>) {
+    match value.get_ref() {
+        DeValue::String(_) => found.push(value.span().start),
+        DeValue::Table(table) => table.values().for_each(|inner| starts(inner, found)),
+        DeValue::Array(array) => array.iter().for_each(|element| starts(element, found)),
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
     }
 }
 

@@ -135,10 +135,14 @@ fn so_it_is_in_tables_that_need_all_of_their_keys() {
     assert_eq!(read_as::<Tables>(&text, |source| source.read()), Ok(expected));
     // So it is found before what is wrong elsewhere is.
     let text = format!("a = 1\nuntold = 1\n{table}{whole}");
-    let table = read_as(&text, |source| source.plain::<Tables>()).unwrap();
-    assert_eq!(table["tagged"][0]["port"].as_integer(), Some(8081));
-    assert_eq!(table["tagged"][0]["name"].as_str(), Some("8081"));
-    assert_eq!(table["whole"]["port"].as_integer(), Some(8081));
+    let found = read_as(&text, |source| source.plain::<Tables>()).unwrap();
+    assert_eq!(found["tagged"][0]["port"].as_integer(), Some(8081));
+    assert_eq!(found["tagged"][0]["name"].as_str(), Some("8081"));
+    assert_eq!(found["whole"]["port"].as_integer(), Some(8081));
+    // And the key that there is not is what is told.
+    let text = format!("untold = ''\n{table}a = 1\nb = 'c'\n{whole}");
+    let unknown = read_as::<Tables>(&text, |source| source.read()).unwrap_err();
+    assert!(unknown.contains("unknown field `a`"), "{unknown}");
     let text = text.replace("unix", "none");
     assert!(read_as(&text, |source| source.read::<Tables>()).is_err());
 }
