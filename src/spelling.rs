@@ -52,24 +52,33 @@ pub fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsStrin
     arguments.map(read).collect()
 }
 
-/// Switches that may be given a value behind an equals sign, as Go's may: `-node=false`.
+/// Flags as Go's are: a switch may be given a value behind an equals sign (`-node=false`), and of a flag
+/// that is there twice the last one counts, unless it is a list. Those in `apart` stand for several of
+/// SPIRE's, which are not to be there together.
 #[must_use]
-pub fn with_go_switches(command: Command) -> Command {
-    let switch = |arg: Arg| {
-        if !matches!(arg.get_action(), ArgAction::SetTrue) {
-            return arg;
-        }
-        arg.action(ArgAction::Set)
-            .value_parser(value_parser!(bool))
-            .value_name("BOOL")
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_value("false")
-            .default_missing_value("true")
-            .hide_default_value(true)
-            .hide_possible_values(true)
+pub fn with_go_flags(command: Command, apart: &[&str]) -> Command {
+    let flag = |arg: Arg| {
+        let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+        let is_single = is_switch || matches!(arg.get_action(), ArgAction::Set);
+        let arg = if is_switch { with_value(arg) } else { arg };
+        let id = arg.get_id().clone();
+        let is_replaced = is_single && !arg.is_positional() && !apart.contains(&id.as_str());
+        if is_replaced { arg.overrides_with(id) } else { arg }
     };
-    command.mut_args(switch).mut_subcommands(with_go_switches)
+    command.mut_args(flag).mut_subcommands(|inner| with_go_flags(inner, apart))
+}
+
+fn with_value(switch: Arg) -> Arg {
+    switch
+        .action(ArgAction::Set)
+        .value_parser(value_parser!(bool))
+        .value_name("BOOL")
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_value("false")
+        .default_missing_value("true")
+        .hide_default_value(true)
+        .hide_possible_values(true)
 }
 
 /// Prints why a command line was not understood, or the help that it asked for; the exit code. Programs

@@ -2,7 +2,7 @@
 //! differ.
 
 use clap::Command;
-use steeple::spelling::{is_called, with_go_switches};
+use steeple::spelling::{is_called, with_go_flags};
 
 /// What is different under the other name.
 const AS_SPIRE: &str = "\
@@ -41,8 +41,8 @@ impl Name {
 
     /// The command line under this name.
     pub(super) fn command(self, command: Command) -> Command {
-        with_go_switches(command).name(self.as_str()).bin_name(self.as_str()).after_help(match self
-        {
+        let command = with_go_flags(command, &["trust_bundle"]);
+        command.name(self.as_str()).bin_name(self.as_str()).after_help(match self {
             Self::Steeple => NOTE,
             Self::Spire => AS_SPIRE,
         })

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 
 use clap::Command;
-use steeple::spelling::{is_called, with_go_switches};
+use steeple::spelling::{is_called, with_go_flags};
 
 /// What is different under the other name.
 const AS_SPIRE: &str = "\
@@ -49,7 +49,7 @@ impl Name {
 
     /// The command line under this name.
     pub(super) fn command(self, command: Command) -> Command {
-        let command = with_go_switches(command).name(self.as_str()).bin_name(self.as_str());
+        let command = with_go_flags(command, &[]).name(self.as_str()).bin_name(self.as_str());
         match self {
             Self::Steeple => command.after_help(NOTE),
             Self::Spire => command.after_help(AS_SPIRE).mut_subcommand("entry", |entry| {

@@ -100,6 +100,17 @@ fn flags_are_taken_in_our_spelling_and_in_that_of_spire() {
 }
 
 #[test]
+fn the_last_of_a_flag_counts_and_all_of_a_list() {
+    check("logger reset --output json", "logger reset -output pretty -output json");
+    check("run --server-port 2", "run -serverPort 1 -serverPort 2");
+    check("run --expand-env", "run -expandEnv=false -expandEnv");
+    check(
+        "api fetch jwt --audience a,b --socket /s",
+        "api fetch jwt -audience a -audience b -socketPath /r -socketPath /s",
+    );
+}
+
+#[test]
 fn what_says_two_things_is_refused() {
     for words in [
         "run --server h:1 --server-address h",

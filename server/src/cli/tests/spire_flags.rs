@@ -61,6 +61,22 @@ fn a_switch_may_be_switched_off() {
 }
 
 #[test]
+fn the_last_of_a_flag_counts_and_all_of_a_list() {
+    let said = |words: &str| format!("{:?}", parse(words).unwrap());
+    let check = |twice: &str, once: &str| assert_eq!(said(twice), said(once));
+    check("entry show -output json -output pretty", "entry show --output pretty");
+    check("healthcheck -shallow -shallow=false", "healthcheck");
+    check("healthcheck -shallow=false -shallow", "healthcheck -shallow");
+    check(
+        "entry create -spiffeID spiffe://td/a -spiffeID spiffe://td/b -parentID spiffe://td/p \
+         -selector a:1 -selector a:2 -x509SVIDTTL 1 -x509SVIDTTL 2",
+        "entry create -spiffeID spiffe://td/b -parentID spiffe://td/p -selector a:1 -selector a:2 \
+         -x509SVIDTTL 2",
+    );
+    assert_ne!(said("entry show -selector a:1 -selector a:2"), said("entry show -selector a:2"));
+}
+
+#[test]
 fn wit_svids_are_refused_with_a_reason() {
     let Command::Wit(wit) =
         parse("wit mint -spiffeID spiffe://td/a -keyType ec-p256").unwrap().command
