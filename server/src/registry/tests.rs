@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
@@ -105,6 +106,8 @@ struct Flaky {
     failures: Mutex<VecDeque<Fault>>,
     /// One permit is needed for each commit.
     gate: Semaphore,
+    /// How long a commit may be, as it is shown for debugging.
+    room: AtomicUsize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +124,7 @@ impl Flaky {
             inner: MemoryDatastore::new(),
             failures: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            room: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -143,6 +147,9 @@ impl Datastore for Flaky {
             self.gate.acquire().await.unwrap().forget();
             let fault = self.failures.lock().unwrap().pop_front();
             let full = DatastoreError::Full("disk".into());
+            if format!("{changes:?}").len() > self.room.load(Ordering::SeqCst) {
+                return Err(full);
+            }
             match fault {
                 None => self.inner.commit(base, changes).await,
                 Some(Fault::Refuse) => Err(full),

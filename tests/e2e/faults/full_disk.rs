@@ -87,6 +87,13 @@ fn a_server_whose_database_is_full_says_so_and_serves_its_agents() {
     assert!(fetch());
     mint(&node).unwrap();
 
+    // Room for next to nothing is none.
+    node.admin(&["logger", "set", "--level", "debug"]);
+    disk.spare(12 << 10);
+    let found = node.server.wait_for("the database is ");
+    assert!(found.contains("the database is not written yet"), "{found}");
+    assert!(!node.try_admin(&["healthcheck"]).status.success());
+
     disk.free();
     eventually("it is healthy though nobody has anything to write", || {
         node.try_admin(&["healthcheck"]).status.success().then_some(())

@@ -31,6 +31,13 @@ impl Disk {
         assert_eq!(refused.kind(), ErrorKind::StorageFull);
     }
 
+    /// Frees so many bytes of what [`Disk::fill`] took.
+    pub(crate) fn spare(&self, bytes: u64) {
+        let ballast = File::options().write(true).open(self.ballast()).unwrap();
+        let taken = ballast.metadata().unwrap().len();
+        ballast.set_len(taken - bytes).unwrap();
+    }
+
     /// Frees what [`Disk::fill`] took.
     pub(crate) fn free(&self) {
         fs::remove_file(self.ballast()).unwrap();

@@ -1,9 +1,10 @@
 //! Nothing is acknowledged that was not written, and nothing is shown before.
 
 use futures_util::future::join_all;
+use steeple::entry::DnsName;
 
 use super::*;
-use crate::registry::writer::{PROBE, WriteError};
+use crate::registry::writer::{PROBE, WriteError, ballast};
 
 #[tokio::test]
 async fn a_failed_commit_is_told_to_everybody_and_changes_nothing() {
@@ -52,6 +53,30 @@ async fn whether_the_datastore_writes_is_known_from_the_last_write_and_found_out
     assert!(registry.is_written(), "nobody had anything to write");
     assert_eq!(registry.revision(), datastore.load().await.unwrap().revision);
     create(&registry, "g", content("/b", "/p", &["a:1"])).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_datastore_that_has_room_for_next_to_nothing_is_not_written_again() {
+    let datastore = Flaky::new();
+    let registry = open(&datastore).await;
+    let mut many = content("/a", "/p", &["a:1"]);
+    many.dns_names = (0..100).map(|n| DnsName::new(&format!("n{n}.td")).unwrap()).collect();
+    datastore.room.store(1_000, Ordering::SeqCst);
+    create(&registry, "e", many.clone()).await.unwrap_err();
+    tokio::time::sleep(PROBE * 10).await;
+    assert!(!registry.is_written());
+    datastore.room.store(usize::MAX, Ordering::SeqCst);
+    tokio::time::sleep(PROBE * 2).await;
+    assert!(registry.is_written());
+    let stored = datastore.load().await.unwrap();
+    assert_eq!(stored, Stored { revision: registry.revision(), ..Stored::default() });
+    create(&registry, "e", many).await.unwrap();
+}
+
+#[test]
+fn what_finds_out_whether_there_is_room_needs_some() {
+    let length = format!("{:?}", ballast()).len();
+    assert!(length > 64 << 10, "{length}");
 }
 
 #[tokio::test]
