@@ -36,9 +36,7 @@ pub(super) enum Value {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(super) enum HclError {
     /// It is no HCL.
-    #[error(
-        "line {line}: {message}; a key of HCL is `name = value` on a line of its own, or `name {{ … }}`"
-    )]
+    #[error("line {line}: {message}; a key of HCL is `name = value` or `name {{ … }}`")]
     Syntax { line: usize, message: String },
     /// It has something that HCL of version 1 does not have.
     #[error("line {line}: this is neither a text, a number, true, false, a list nor a block")]
@@ -192,6 +190,16 @@ mod tests {
             "s { a = 1 }\nK \"n\" { d { x = 1, y = 2 } }\n",
             "s@1={a@1=1} K@2={n@2={d@2={x@2=1 y@2=2}}}",
         );
+        check(
+            "s { a = 1 b = \"2\" \"c\" = [3] d {} e = true }\n",
+            "s@1={a@1=1 b@1=\"2\" c@1=[Number(\"3\")] d@1={} e@1=true}",
+        );
+        check(
+            "s = { a = 1 \"b\" = \"2\" c = { d = 1, e = 2 } f = 3 }\n",
+            "s@1={a@1=1 b@1=\"2\" c@1={d@1=1 e@1=2} f@1=3}",
+        );
+        check("a = 1 b = 2\n\nc = 3, d = 4\n", "a@1=1 b@1=2 c@3=3 d@3=4");
+        check("a = [{ x = 1 y = 2 }, { x = 3 }] b = 1\n", "a@1={x@1=1 y@1=2} a@1={x@1=3} b@1=1");
         check("a = [\n  { x = 1 },\n  { x = 2 },\n]\n", "a@1={x@2=1} a@1={x@3=2}");
         check(
             "{\n \"s\": {\"a\": \"x\",\n \"b\": [1, 2]},\n \"p\": [{\"K\": {}}]\n}\n",

@@ -12,12 +12,11 @@ pub(super) struct Evened {
 /// Evens out what the versions do not have in common.
 pub(super) fn even(text: &str) -> Evened {
     let mut writer = Writer::default();
-    let quoted_keys_gone = without_quoted_keys(text);
-    let mut rest = quoted_keys_gone.as_str();
-    while let Some(c) = rest.chars().next() {
-        let length = token(rest).unwrap_or(c.len_utf8());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = token(rest).unwrap_or(first.len_utf8());
         let (token, behind) = rest.split_at(length);
-        writer.write(token, c);
+        writer.write(token, first, behind);
         rest = behind;
     }
     writer.evened
@@ -60,49 +59,120 @@ impl Evened {
     }
 }
 
+/// What is open.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Open {
+    /// A block: behind a name or a text. Its keys have lines of their own.
+    Block,
+    /// A value in braces. Its keys have commas or lines between them.
+    Object,
+    /// A list, or what is in parentheses.
+    List,
+}
+
+/// What the last word was part of.
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+enum Place {
+    /// Nothing: a key comes next.
+    #[default]
+    Start,
+    /// A key, or a label of a block.
+    Key,
+    /// Nothing, and a value comes next.
+    Assignment,
+    /// A value. What comes next without a comma is a key in version 1.
+    Value,
+}
+
 #[derive(Default)]
 struct Writer {
     evened: Evened,
-    /// What is open, and whether that is a block.
-    open: Vec<bool>,
-    /// Whether a brace would open a block: behind a name or a text.
-    is_behind_name: bool,
+    open: Vec<Open>,
+    place: Place,
 }
 
 impl Writer {
-    fn write(&mut self, token: &str, first: char) {
-        let is_in_block = self.open.last().is_none_or(|is_block| *is_block);
+    fn write(&mut self, token: &str, first: char, behind: &str) {
+        let within = self.open.last().copied().unwrap_or(Open::Block);
         match first {
-            '{' => {
-                self.open.push(self.is_behind_name);
-                self.evened.push(token);
-                if self.is_behind_name {
-                    self.evened.break_line();
-                }
-            }
+            '{' => self.open_braces(token),
             '[' | '(' => {
-                self.open.push(false);
+                self.open.push(Open::List);
                 self.evened.push(token);
             }
-            '}' if self.open.pop() == Some(true) => {
-                self.evened.break_line();
+            '}' | ']' | ')' => self.close(token, first),
+            ',' if within == Open::Block => self.break_line(),
+            ',' | '\n' => {
                 self.evened.push(token);
-                self.evened.break_line();
+                self.place = if within == Open::List { self.place } else { self.start(first) };
             }
-            ']' | ')' => {
-                self.open.pop();
+            '=' | ':' => {
                 self.evened.push(token);
+                self.place = Place::Assignment;
             }
-            ',' if is_in_block => self.evened.break_line(),
+            '#' | '/' => self.evened.push(token),
+            _ if first.is_whitespace() => self.evened.push(token),
+            _ if within == Open::List => self.evened.push(token),
+            _ => self.word(token, within, behind),
+        }
+    }
+
+    /// A value may begin on the line behind its `=`.
+    fn start(&self, first: char) -> Place {
+        let waits = first == '\n' && self.place == Place::Assignment;
+        if waits { Place::Assignment } else { Place::Start }
+    }
+
+    fn open_braces(&mut self, token: &str) {
+        let is_block = self.place == Place::Key;
+        self.open.push(if is_block { Open::Block } else { Open::Object });
+        self.evened.push(token);
+        if is_block {
+            self.evened.break_line();
+        }
+        self.place = Place::Start;
+    }
+
+    fn close(&mut self, token: &str, first: char) {
+        if self.open.pop() == Some(Open::Block) && first == '}' {
+            self.break_line();
+            self.evened.push(token);
+            self.break_line();
+            return;
+        }
+        self.evened.push(token);
+        self.place = Place::Value;
+    }
+
+    /// A name, a text or a number.
+    fn word(&mut self, token: &str, within: Open, behind: &str) {
+        match (self.place, within) {
+            (Place::Value, Open::Object) => {
+                self.evened.push(",");
+                self.place = Place::Start;
+            }
+            (Place::Value, Open::Block | Open::List) => self.break_line(),
+            (Place::Start | Place::Key | Place::Assignment, _) => {}
+        }
+        match (self.place, within == Open::Block, quoted_key(token, behind)) {
+            (Place::Start, true, Some(key)) => self.evened.push(&format!(" {key} ")),
             _ => self.evened.push(token),
         }
-        let is_name = first.is_alphanumeric() || matches!(first, '_' | '-' | '"');
-        let is_space = first.is_whitespace() || matches!(first, '#' | '/');
-        self.is_behind_name = is_name || (is_space && self.is_behind_name && first != '\n');
+        self.place = match self.place {
+            // A text that is not closed ends with its line.
+            _ if token.ends_with('\n') => Place::Start,
+            Place::Assignment => Place::Value,
+            Place::Start | Place::Key | Place::Value => Place::Key,
+        };
+    }
+
+    fn break_line(&mut self) {
+        self.evened.break_line();
+        self.place = Place::Start;
     }
 }
 
-/// How long a comment, a quoted text or a heredoc at the start of this is.
+/// How long a comment, a quoted text, a heredoc or a word at the start of this is.
 fn token(text: &str) -> Option<usize> {
     let to_end_of_line = || text.find('\n').unwrap_or(text.len());
     if text.starts_with('#') || text.starts_with("//") {
@@ -124,7 +194,10 @@ fn token(text: &str) -> Option<usize> {
         let taken = text.get(..length)?;
         return Some(taken.strip_suffix('\n').unwrap_or(taken).len());
     }
-    let quoted = text.strip_prefix('"')?;
+    let Some(quoted) = text.strip_prefix('"') else {
+        let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '+');
+        return text.find(|c| !is_word(c)).or(Some(text.len())).filter(|length| *length > 0);
+    };
     let mut is_escaped = false;
     let end = quoted.find(|c| {
         let is_end = !is_escaped && (c == '"' || c == '\n');
@@ -134,28 +207,13 @@ fn token(text: &str) -> Option<usize> {
     Some(end.map_or(text.len(), |end| end + 2))
 }
 
-/// The text with spaces for the quotes of keys at the start of a line. Nothing moves.
-fn without_quoted_keys(text: &str) -> String {
-    let mut all = String::with_capacity(text.len());
-    for line in text.split_inclusive('\n') {
-        match quoted_key(line) {
-            Some((indent, key, rest)) => {
-                all.extend([indent, " ", key, " ", rest]);
-            }
-            None => all.push_str(line),
-        }
-    }
-    all
-}
-
-fn quoted_key(line: &str) -> Option<(&str, &str, &str)> {
-    let start = line.len() - line.trim_start().len();
-    let (indent, quoted) = line.split_at(start);
-    let (key, rest) = quoted.strip_prefix('"')?.split_once('"')?;
+/// The name in quotes that is a key, as what is behind it says.
+fn quoted_key<'a>(token: &'a str, behind: &str) -> Option<&'a str> {
+    let key = token.strip_prefix('"')?.strip_suffix('"')?;
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let starts = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    let follows = rest.trim_start().starts_with(['=', '{', '"']);
-    (starts && key.chars().all(is_name) && follows).then_some((indent, key, rest))
+    let follows = behind.trim_start().starts_with(['=', '{', '"']);
+    (starts && key.chars().all(is_name) && follows).then_some(key)
 }
 
 #[cfg(test)]
@@ -177,6 +235,16 @@ mod tests {
         check("a = <<EOF\n{ x }\nEOF\nb = 1\n", "a = <<EOF\n{ x }\nEOF\nb = 1\n");
         check("a = [{ b = 1 }, { b = 2 }]\n", "a = [{ b = 1 }, { b = 2 }]\n");
         check("  \"a\" = 1\n", "   a  = 1\n");
+        check(
+            "a = 1 b = \"x\" c { d = [1, 2] e = true }\n",
+            "a = 1 \nb = \"x\" \nc {\n d = [1, 2] \ne = true \n}\n\n",
+        );
+        check(
+            "a = { b = 1 \"c\" = 2 d = { e = 1 } f = 3 }\n",
+            "a = { b = 1 ,\"c\" = 2 ,d = { e = 1 } ,f = 3 }\n",
+        );
+        check("a { \"b\" = \"c\" \"d\" = 1 }", "a {\n  b  = \"c\" \n d  = 1 \n}\n");
+        check("a = [{ b = 1 c = 2 }, \"d\"] e = 1\n", "a = [{ b = 1 ,c = 2 }, \"d\"] \ne = 1\n");
         check("a = \"open\nb {", "a = \"open\nb {\n");
     }
 
