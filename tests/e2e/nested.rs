@@ -23,8 +23,9 @@ use crate::harness::{
 #[path = "nested/force_rotation.rs"]
 mod force_rotation;
 
-/// The tiers below the root rotate while a test looks at them.
-const BELOW: &str = "ca_ttl = \"60s\"\ndefault_x509_svid_ttl = \"15s\"\n\
+/// The tiers below the root rotate while a test looks at them. A CA ends with that of the tier above,
+/// in the last sixth of whose life the next one has to be made, and known for a sixth of its own.
+const BELOW: &str = "ca_ttl = \"120s\"\ndefault_x509_svid_ttl = \"15s\"\n\
                      default_jwt_svid_ttl = \"15s\"\nratelimit = { signing = false }\n";
 
 /// As long as a rotation of all tiers may take.
