@@ -19,7 +19,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service as _;
-use tracing::{Span, error, info_span};
+use tracing::{Span, error, error_span};
 
 use super::Audience;
 use super::head::{self, Refusal, Terms};
@@ -84,7 +84,8 @@ impl<C: Clone + Send + Sync + 'static> Service<Request<Incoming>> for Gate<C> {
     fn call(&self, request: Request<Incoming>) -> Reply {
         let (mut head, body) = request.into_parts();
         let (service, method) = rpc::names(head.uri.path());
-        let span = info_span!("call", %service, %method, request_id = %rpc::request_id());
+        // Of the level at which even a log of nothing but errors says whose call failed.
+        let span = error_span!("call", %service, %method, request_id = %rpc::request_id());
         let (terms, permit) = match self.admit(&head) {
             Ok(admitted) => admitted,
             Err(refusal) => return Reply::Refused(Some(refusal.into())),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
-use tracing::{Instrument as _, Span, debug, info_span, warn};
+use tracing::{Instrument as _, Span, debug, error_span, warn};
 
 use super::caller::{Admitted, Caller, Peer, audit_caller};
 use super::error::ApiError;
@@ -259,7 +259,8 @@ fn span(caller: &Caller, method: &'static str) -> Span {
         Caller::Peer(peer) => (None, Some(peer)),
         Caller::Anonymous(_) | Caller::Unnamed { .. } => (None, None),
     };
-    info_span!(
+    // Of the level at which even a log of nothing but errors says whose call failed.
+    error_span!(
         "call",
         %service,
         %method,
