@@ -7,6 +7,7 @@ use crate::cli::progress;
 use crate::echo::Echo;
 use crate::kit::Kit;
 use crate::meter::Meter;
+use crate::place::Together;
 use crate::report::{Figure, Report, Sample};
 
 mod agent;
@@ -120,6 +121,7 @@ async fn each(
     call: &Call,
     calls: u32,
 ) -> anyhow::Result<f64> {
+    let _together = Together::with(meter.pid())?;
     meter.each(calls, async |_| Ok(caller.call(call).await.map(drop)?)).await
 }
 

@@ -9,6 +9,7 @@ mod figures;
 mod kit;
 mod meter;
 mod node;
+mod place;
 mod process;
 mod raw;
 mod report;

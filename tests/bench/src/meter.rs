@@ -31,6 +31,11 @@ impl Meter {
         Self { pid, threads: HashMap::new(), ended: 0 }
     }
 
+    /// The number of the process.
+    pub(crate) const fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// What each of `operations` takes, in nanoseconds, when `work` does one of them.
     pub(crate) async fn each(
         &mut self,

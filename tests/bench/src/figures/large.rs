@@ -20,6 +20,7 @@ use crate::echo::Echo;
 use crate::kit::Kit;
 use crate::meter::resident;
 use crate::node::{Node, trust_domain};
+use crate::place::Together;
 use crate::report::{Figure, Sample, Unit};
 use crate::server::{Server, entry};
 use crate::workload::Agent;
@@ -125,6 +126,7 @@ async fn list(kit: &Kit, server: &Server) -> anyhow::Result<Figure> {
     let round = async || {
         let limit = echo.each(pages).await? * f64::from(pages);
         let all = async |_| list_all(&mut caller, count).await;
+        let _together = Together::with(meter.pid())?;
         Ok(Sample { measured: meter.each(1, all).await?, limit })
     };
     goal.measure(kit, round).await
