@@ -33,6 +33,7 @@ pub use self::error::WorkloadError;
 use self::caller::Caller;
 use self::updates::{Updates, View as _};
 use crate::attest::Attestors;
+use crate::attest::interest::Interest;
 use crate::identity::{Holders, Snapshot};
 
 /// Whom the Workload API works with.
@@ -76,8 +77,9 @@ impl WorkloadApi {
         Self(Arc::new(deps))
     }
 
+    /// Who asks for a stream, which checks that this holds before anything is minted or leaves.
     async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, WorkloadError> {
-        Caller::attest(&self.0, request.extensions()).await
+        Caller::attest_for(&self.0, request.extensions(), Interest::ALL).await
     }
 }
 

@@ -190,8 +190,10 @@ impl Life {
         let Ok(watch) = watch.await else {
             return self.exited_by_polling().await;
         };
-        while self.is_alive() {
+        loop {
             match watch.readable().await {
+                // For whoever waits as well this stays so.
+                Ok(_) if !self.is_alive() => return,
                 Ok(mut ready) => ready.clear_ready(),
                 Err(_) => return self.exited_by_polling().await,
             }

@@ -216,7 +216,10 @@ impl Lives {
 
     /// Checks that all still are what they were found to be. Right before an answer leaves.
     pub(super) fn still_hold(&self) -> Result<(), WorkloadError> {
-        self.caller.still_holds()?;
+        let told = |error: &PeerError| {
+            info!(pid = self.caller.peer().pid(), %error, "caller refused");
+        };
+        self.caller.still_holds().inspect_err(told)?;
         match self.subject.as_ref().map(Attested::still_holds) {
             None | Some(Ok(())) => Ok(()),
             Some(Err(_)) => Err(WorkloadError::SubjectEnded),

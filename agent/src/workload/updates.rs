@@ -91,7 +91,10 @@ impl<V: View> Watched<V> {
             if let Some(holdings) = &mut self.holdings {
                 holdings.mark_unchanged();
             }
-            let state = self.view.compute().await?;
+            let computed = self.view.compute().await;
+            // Who has become somebody else is not told what the other may have.
+            let state =
+                computed.map_err(|error| self.view.lives().still_hold().err().unwrap_or(error))?;
             if self.holdings.is_none() {
                 self.holdings = self.view.holdings();
             }

@@ -81,6 +81,12 @@ impl Credentials {
             Some(holder) => holder,
             None => self.holder.insert(deps.holders.of(party.instance())?),
         };
+        let held = holder.held_x509(entries, now);
+        if held.iter().all(Option::is_some) {
+            return Ok(held);
+        }
+        // Nothing is minted for who has gone, or become somebody else.
+        party.lives().still_hold()?;
         match holder.x509(entries, party.selectors(), now).await {
             Ok(credentials) => Ok(credentials.into_iter().map(Some).collect()),
             Err(error @ IdentityError::Mint(_)) => {
