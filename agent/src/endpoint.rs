@@ -28,7 +28,6 @@ use hyper_util::rt::TokioIo;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use steeple::gathered::Gathered;
 use steeple::watch::Watched;
 use tokio::io::Interest;
 use tokio::task::JoinSet;
@@ -207,7 +206,7 @@ impl Server {
     {
         let (routes, audience) = (self.routes.clone(), self.config.audience);
         let gate = Gate { routes, audience, peer, permit: Arc::new(permit) };
-        let io = TokioIo::new(PeerStream::new(Gathered::new(wire), self.config.patience));
+        let io = TokioIo::new(PeerStream::new(wire, self.config.patience));
         let mut connection = Box::pin(self.http2.serve_connection(io, gate));
         async move {
             let ended = tokio::select! {

@@ -59,7 +59,7 @@ impl Limits {
     #[must_use]
     pub const fn of_administrators() -> Self {
         Self {
-            connections: Limit { all: 32, user: 32 },
+            connections: Limit { all: 28, user: 28 },
             requests: Limit { all: 4096, user: 4096 },
             large_requests: Limit { all: 32, user: 32 },
             requests_per_connection: 1024,
@@ -323,6 +323,12 @@ mod tests {
         assert_eq!(within(limits.descriptors() - 1), (8191, 2048));
         assert_eq!(within(1024), (85, 42));
         assert_eq!(within(0), (2, 1));
+    }
+
+    #[test]
+    fn administrators_find_their_descriptors_among_those_for_everything_else() {
+        let administrators = Limits::of_administrators().connections.all as u64;
+        assert!(administrators * DESCRIPTORS <= OTHER_DESCRIPTORS);
     }
 
     #[test]

@@ -109,6 +109,9 @@ impl AsyncWrite for Wire {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
+    use std::time::Duration;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -162,6 +165,54 @@ mod tests {
         };
         let ((), read) = tokio::join!(write, read);
         assert!(read == sent);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_without_reading_ends_the_wait_for_room() {
+        let (mut wire, client) = pair();
+        let write = async {
+            let written = wire.write_all(&[7; 4_000_000]).await;
+            (written, wire.full.is_some())
+        };
+        let leave = async move {
+            tokio::task::yield_now().await;
+            drop(client);
+        };
+        let ((written, was_full), ()) = tokio::join!(write, leave);
+        assert!(was_full);
+        assert!(written.is_err());
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// What is told here is that the client has sent something, and not that it has read.
+    #[tokio::test]
+    async fn a_client_that_reads_wakes_nobody() {
+        let (mut wire, mut client) = pair();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut buffer = [0; 64];
+        let mut read =
+            |wire: &mut Wire| Pin::new(wire).poll_read(&mut cx, &mut ReadBuf::new(&mut buffer));
+        assert!(read(&mut wire).is_pending());
+        wire.write_all(b"answer").await.unwrap();
+        client.read_exact(&mut [0; 6]).await.unwrap();
+        // The runtime has heard of whatever there is to hear of.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!woken.0.load(Ordering::SeqCst));
+        client.write_all(b"more").await.unwrap();
+        while !woken.0.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        assert!(read(&mut wire).is_ready());
     }
 
     #[tokio::test]
