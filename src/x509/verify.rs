@@ -42,6 +42,11 @@ const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
 ];
 
+/// How many authorities between leaf and anchor a path may have, as in webpki. Certificates beyond
+/// them, of a chain that is in order, belong to no path; of one that is not, they would make the
+/// search take very long.
+const LONGEST_PATH: usize = 6;
+
 /// On which side of a connection the peer is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
@@ -159,7 +164,9 @@ pub fn verify_unnamed(
     for anchors in anchors.iter() {
         match check_path(leaf, intermediates, &anchors.valid_at(now), Moment { role, now }) {
             Ok(()) => return Ok(()),
-            Err(error) => refusal = error,
+            // Where no authority has anything to do with it, another may have more to say.
+            Err(error) if refusal == PeerError::NoPathToAuthority => refusal = error,
+            Err(_) => {}
         }
     }
     Err(refusal)
@@ -176,7 +183,24 @@ impl PeerError {
     /// Whether the leaf was refused for whom it names, after everything else in it was found good.
     #[must_use]
     pub fn is_of_name(self) -> bool {
-        matches!(self, Self::NotOneUri | Self::SpiffeId(_) | Self::NoPath)
+        match self {
+            Self::NotOneUri | Self::SpiffeId(_) | Self::NoPath => true,
+            Self::NoCertificate
+            | Self::ChainTooLong
+            | Self::Certificate(_)
+            | Self::Authority
+            | Self::KeyUsage
+            | Self::Purpose
+            | Self::CriticalExtension
+            | Self::Key(_)
+            | Self::UnknownTrustDomain
+            | Self::NoAuthority
+            | Self::NotValidYet
+            | Self::Expired
+            | Self::AnotherId
+            | Self::NotAnIssuer
+            | Self::NoPathToAuthority => false,
+        }
     }
 }
 
@@ -287,6 +311,7 @@ fn check_path(
     anchors: &Valid<'_>,
     moment: Moment,
 ) -> Result<(), PeerError> {
+    let intermediates = intermediates.get(..LONGEST_PATH).unwrap_or(intermediates);
     let since_1970 = moment.now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let purpose = match moment.role {
         Role::Client => Purpose::client_auth(),
