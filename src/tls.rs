@@ -29,7 +29,7 @@ mod connector;
 mod signing;
 mod verifier;
 
-pub use self::acceptor::{AcceptError, Accepted, Acceptor, Client};
+pub use self::acceptor::{AcceptError, Accepted, Acceptor, Client, Unnamed};
 pub use self::connector::{Connected, Connector, ConnectorError};
 
 const ALPN_HTTP2: &[u8] = b"h2";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -13,6 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{ServerDeps, refusal, server_config};
 use crate::x509::verify::{PeerError, VerifiedPeer};
+use crate::x509::{Certificate, hex};
 
 /// Accepts TLS connections.
 #[derive(Clone, Debug)]
@@ -37,9 +39,20 @@ pub enum Client {
     Anonymous,
     /// Somebody with an SVID.
     Peer(VerifiedPeer),
-    /// Somebody with a certificate that an authority signed and that is nobody's SVID, and why. It
-    /// entitles to nothing but to hear that.
-    Unnamed(PeerError),
+    /// Somebody with a certificate that an authority signed and that is nobody's SVID. It entitles to
+    /// nothing but to hear that.
+    Unnamed(Unnamed),
+}
+
+/// A certificate that is nobody's, and should not have been signed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unnamed {
+    /// What is wrong with it.
+    pub why: PeerError,
+    /// Its serial number in decimal.
+    pub serial: String,
+    /// The ID of the authority that signed it, where it says so.
+    pub authority_key_id: Option<String>,
 }
 
 /// Why there is no connection.
@@ -54,6 +67,14 @@ pub enum AcceptError {
     /// The handshake failed in another way; mostly the client left.
     #[error("the handshake failed")]
     Handshake(#[source] io::Error),
+}
+
+impl Unnamed {
+    fn new(chain: &[CertificateDer<'_>], why: PeerError) -> Result<Self, PeerError> {
+        let leaf = Certificate::parse(chain.first().ok_or(PeerError::NoCertificate)?)?;
+        let authority_key_id = leaf.authority_key_id().map(hex);
+        Ok(Self { why, serial: leaf.serial().to_string(), authority_key_id })
+    }
 }
 
 impl Acceptor {
@@ -83,7 +104,9 @@ impl Acceptor {
             None => Client::Anonymous,
             Some(chain) => match VerifiedPeer::of_handshake(chain) {
                 Ok(peer) => Client::Peer(peer),
-                Err(error) if error.is_of_name() => Client::Unnamed(error),
+                Err(why) if why.is_of_name() => {
+                    Client::Unnamed(Unnamed::new(chain, why).map_err(AcceptError::Peer)?)
+                }
                 Err(error) => return Err(AcceptError::Peer(error)),
             },
         };

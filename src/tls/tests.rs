@@ -135,7 +135,7 @@ async fn shake(acceptor: &Acceptor, connector: &Connector) -> Outcome {
         Ok(match accepted.client {
             Client::Anonymous => None,
             Client::Peer(peer) => Some(peer.spiffe_id().to_string()),
-            Client::Unnamed(why) => Some(format!("nobody: {why}")),
+            Client::Unnamed(unnamed) => Some(format!("nobody: {}", unnamed.why)),
         })
     };
     let client = async {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use steeple::id::SpiffeId;
-use steeple::x509::verify::PeerError;
+use steeple::tls::Unnamed;
 
 use super::limits::Source;
 use crate::audit::event;
@@ -23,8 +23,8 @@ pub enum Caller {
     Unnamed {
         /// Where its holder is.
         address: SocketAddr,
-        /// What is wrong with it.
-        why: PeerError,
+        /// The certificate.
+        certificate: Unnamed,
     },
 }
 
@@ -118,9 +118,12 @@ pub fn audit_caller(caller: &Caller, class: Option<Class>) -> event::Caller {
         Caller::Local(Process { uid, gid, pid }) => {
             event::Caller::Local { uid: *uid, gid: *gid, pid: *pid }
         }
-        Caller::Anonymous(address) | Caller::Unnamed { address, .. } => {
-            event::Caller::Anonymous { address: *address }
-        }
+        Caller::Anonymous(address) => event::Caller::Anonymous { address: *address },
+        Caller::Unnamed { address, certificate } => event::Caller::Unnamed {
+            address: *address,
+            serial: certificate.serial.clone(),
+            authority_key_id: certificate.authority_key_id.clone(),
+        },
         Caller::Peer(Peer { id, address, .. }) => {
             let (id, address) = (id.clone(), *address);
             match class {

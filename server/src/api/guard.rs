@@ -103,7 +103,7 @@ impl Shared {
         let caller = match caller {
             Caller::Local(_) => authz::Caller::Local,
             Caller::Anonymous(_) => authz::Caller::Anonymous,
-            Caller::Unnamed { why, .. } => authz::Caller::Unnamed(*why),
+            Caller::Unnamed { certificate, .. } => authz::Caller::Unnamed(certificate.why),
             Caller::Peer(peer) => return self.find_peer(peer),
         };
         Found { caller, promote: false }

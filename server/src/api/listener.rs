@@ -286,7 +286,9 @@ fn admission(client: &Client, anonymous: &Room, address: IpAddr) -> Result<Optio
 fn caller(client: &Client, address: SocketAddr) -> Caller {
     match client {
         Client::Anonymous => Caller::Anonymous(address),
-        Client::Unnamed(why) => Caller::Unnamed { address, why: *why },
+        Client::Unnamed(certificate) => {
+            Caller::Unnamed { address, certificate: certificate.clone() }
+        }
         Client::Peer(peer) => Caller::Peer(Peer {
             id: peer.spiffe_id().clone(),
             serial: peer.serial().to_string(),
@@ -298,6 +300,7 @@ fn caller(client: &Client, address: SocketAddr) -> Caller {
 
 #[cfg(test)]
 mod tests {
+    use steeple::tls::Unnamed;
     use steeple::x509::verify::PeerError;
 
     use super::*;
@@ -325,7 +328,9 @@ mod tests {
         };
         let crowd: Vec<_> = (0..200).map(|_| admit("192.0.2.1").unwrap()).collect();
         assert_eq!(admit("192.0.2.1").unwrap_err(), Full::Address);
-        let unnamed = Client::Unnamed(PeerError::NotOneUri);
+        let why = PeerError::NotOneUri;
+        let serial = "1".to_owned();
+        let unnamed = Client::Unnamed(Unnamed { why, serial, authority_key_id: None });
         let other = "192.0.2.2".parse().unwrap();
         assert!(admission(&unnamed, &places.anonymous, other).unwrap().is_some());
         drop(crowd);

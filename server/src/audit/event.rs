@@ -68,6 +68,16 @@ pub enum Caller {
         /// From where.
         address: SocketAddr,
     },
+    /// Somebody with a certificate that names nobody, which no authority should have signed.
+    Unnamed {
+        /// From where.
+        address: SocketAddr,
+        /// The certificate's serial number.
+        serial: String,
+        /// The ID of the authority that signed it, where the certificate says it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        authority_key_id: Option<String>,
+    },
 }
 
 /// What an X.509-SVID is for.

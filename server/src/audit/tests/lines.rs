@@ -67,6 +67,19 @@ fn what_others_wrote_cannot_end_a_line_or_add_to_it() {
 }
 
 #[test]
+fn a_certificate_that_names_nobody_is_told_by_its_number() {
+    check(
+        &Caller::Unnamed {
+            address: "192.0.2.1:9".parse().unwrap(),
+            serial: "7".to_owned(),
+            authority_key_id: Some("ab".to_owned()),
+        },
+        &Event::CallRefused { method: "/a/B", why: "x".to_owned() },
+        r#""caller":{"class":"unnamed","address":"192.0.2.1:9","serial":"7","authority_key_id":"ab"},"event":"call_refused","method":"/a/B","why":"x""#,
+    );
+}
+
+#[test]
 fn a_token_is_named_by_its_hash() {
     check(
         &Caller::Local { uid: 0, gid: 0, pid: None },
