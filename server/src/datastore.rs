@@ -103,6 +103,10 @@ pub trait Datastore: fmt::Debug + Send + Sync {
         &self,
         revision: Revision,
     ) -> BoxFuture<'_, Result<Vec<Commit>, DatastoreError>>;
+
+    /// Whether there is room for so many bytes and they can be written: does that, and takes them
+    /// back. It is no commit, and nothing shows it.
+    fn find_room(&self, bytes: u32) -> BoxFuture<'_, Result<(), DatastoreError>>;
 }
 
 /// Why the store cannot be used. Every text says what would help.

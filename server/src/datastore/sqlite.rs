@@ -201,6 +201,20 @@ impl Datastore for SqliteDatastore {
             Ok(commits)
         }))
     }
+
+    fn find_room(&self, bytes: u32) -> BoxFuture<'_, Result<(), DatastoreError>> {
+        Box::pin(self.with("looking for room", async move |connection| {
+            // What is in the write-ahead log already has to find room in the database first: else
+            // the log would grow with each attempt.
+            statements::checkpoint(connection).await?;
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            statements::add_ballast(&mut transaction, bytes).await?;
+            statements::drop_ballast(&mut transaction).await?;
+            transaction.commit().await?;
+            // The next commits use the room that was found, in the log as in the database.
+            Ok(statements::checkpoint(connection).await?)
+        }))
+    }
 }
 
 /// What can go wrong on the way to a [`DatastoreError`].

@@ -167,4 +167,16 @@ impl Datastore for Flaky {
     ) -> BoxFuture<'_, Result<Vec<Commit>, DatastoreError>> {
         self.inner.changes_since(revision)
     }
+
+    fn find_room(&self, bytes: u32) -> BoxFuture<'_, Result<(), DatastoreError>> {
+        Box::pin(async move {
+            let fault = self.failures.lock().unwrap().pop_front();
+            let is_room = usize::try_from(bytes).unwrap() <= self.room.load(Ordering::SeqCst);
+            if is_room && fault.is_none() {
+                Ok(())
+            } else {
+                Err(DatastoreError::Full("disk".into()))
+            }
+        })
+    }
 }

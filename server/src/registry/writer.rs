@@ -14,7 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use super::draft::Draft;
 use super::state::State;
-use crate::datastore::{Change, Datastore, DatastoreError, JoinToken, Revision, TokenHash};
+use crate::datastore::{Change, Datastore, DatastoreError, Revision};
 
 /// How many objects one commit touches, unless a single write touches more.
 const COMMIT_SIZE: usize = 4_096;
@@ -25,10 +25,9 @@ const ATTEMPTS: usize = 8;
 /// How often a datastore that did not write is tried again while nobody has anything to write.
 pub(super) const PROBE: Duration = Duration::from_secs(10);
 
-/// How many join tokens are written then, and how long the name is that is in each: 64 KiB and what the
-/// datastore adds, which is more than an administrator changes at a time, save in batches.
-const BALLAST: usize = 32;
-const BALLAST_LENGTH: usize = 2_000;
+/// How much room there has to be then: more than an administrator's changes need at a time, save in
+/// batches. What needs less would find room on a disk where nothing else does.
+pub(super) const ROOM: u32 = 64 << 10;
 
 /// How many writes wait at most before a caller has to wait to hand its over.
 pub(super) const QUEUE: usize = 1_024;
@@ -168,10 +167,7 @@ impl Writer {
         let committed = self.datastore.commit(base, &changes).await;
         // That another server was faster says nothing of the datastore.
         if !matches!(committed, Err(DatastoreError::Conflict { .. })) {
-            let writes = committed.is_ok();
-            if self.writes.send_replace(writes) != writes && writes {
-                info!("the database is written again");
-            }
+            self.note_writes(committed.is_ok());
         }
         let revision = committed?;
         self.change(|state| state.apply(revision, changes));
@@ -181,13 +177,16 @@ impl Writer {
 
     /// Finds out whether the datastore writes again what somebody may want to be written.
     async fn probe(&self) {
-        let base = self.read(|state| state.revision);
-        let probed = match self.commit(base, ballast()).await {
-            Err(DatastoreError::Conflict { .. }) => self.catch_up().await,
-            probed => probed,
-        };
-        if let Err(error) = probed {
+        let found = self.datastore.find_room(ROOM).await;
+        self.note_writes(found.is_ok());
+        if let Err(error) = found {
             debug!(error = &error as &dyn std::error::Error, "the database is not written yet");
+        }
+    }
+
+    fn note_writes(&self, writes: bool) {
+        if self.writes.send_replace(writes) != writes && writes {
+            info!("the database is written again");
         }
     }
 
@@ -222,22 +221,6 @@ impl Writer {
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// Changes that need as much room as a large write, and leave none of it behind: nobody can have a
-/// token that has expired and is taken back at once.
-///
-/// What needs less would find room on a disk where nothing else does.
-pub(super) fn ballast() -> Vec<Change> {
-    let long = format!("spiffe://ballast/{}", "x".repeat(BALLAST_LENGTH));
-    let agent_id = long.parse().ok();
-    let hash = |number: usize| TokenHash::of(&format!("ballast {number}"));
-    let put = |number| {
-        let token = JoinToken { hash: hash(number), expires_at: 0, agent_id: agent_id.clone() };
-        Change::PutJoinToken(token)
-    };
-    let take_back = |number| Change::DeleteJoinToken(hash(number));
-    (0..BALLAST).map(put).chain((0..BALLAST).map(take_back)).collect()
 }
 
 /// One result for each item, also where the whole batch failed.

@@ -90,7 +90,8 @@ fn a_server_whose_database_is_full_says_so_and_serves_its_agents() {
     // Room for next to nothing is none.
     node.admin(&["logger", "set", "--level", "debug"]);
     disk.spare(12 << 10);
-    let found = node.server.wait_for("the database is ");
+    let from = node.server.log().len();
+    let found = node.server.wait_for_from(from, "the database is ");
     assert!(found.contains("the database is not written yet"), "{found}");
     assert!(!node.try_admin(&["healthcheck"]).status.success());
 

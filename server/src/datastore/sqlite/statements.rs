@@ -85,6 +85,31 @@ pub(super) async fn write_log(
     Ok(())
 }
 
+/// Copies what is in the write-ahead log into the database, as far as nobody reads there.
+pub(super) async fn checkpoint(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_all(connection).await?;
+    Ok(())
+}
+
+/// Writes so many bytes of noise, of which no file system makes less.
+pub(super) async fn add_ballast(
+    connection: &mut SqliteConnection,
+    bytes: u32,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("CREATE TABLE ballast (bytes BLOB NOT NULL)").execute(&mut *connection).await?;
+    sqlx::query("INSERT INTO ballast VALUES (randomblob(?))")
+        .bind(bytes)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Takes them back.
+pub(super) async fn drop_ballast(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("DROP TABLE ballast").execute(connection).await?;
+    Ok(())
+}
+
 /// The commits in the log of changes and the size of each, oldest first.
 pub(super) async fn log_sizes(
     connection: &mut SqliteConnection,

@@ -243,6 +243,58 @@ async fn a_commit_that_does_not_fit_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn room_is_found_out_by_writing_and_none_of_it_stays_taken() {
+    /// All that has a page in the file, the log of changes too.
+    async fn taken(store: &SqliteDatastore) -> (i64, i64, i64, i64) {
+        let mut connection = store.pool.acquire().await.unwrap();
+        let sql = "SELECT page_count - freelist_count, (SELECT count(*) FROM sqlite_master), \
+                   (SELECT count(*) FROM commits), (SELECT sum(length(changes)) FROM commits) \
+                   FROM pragma_page_count, pragma_freelist_count";
+        sqlx::query_as(sql).fetch_one(&mut *connection).await.unwrap()
+    }
+
+    let fixture = Sqlite::new();
+    let store = fixture.open().await;
+    let files = || {
+        ["", "-wal"].map(|name| fs::metadata(beside(&fixture.path(), name)).map_or(0, |f| f.len()))
+    };
+    store.commit(Revision(0), &put(0..1)).await.unwrap();
+    store.find_room(1).await.unwrap();
+    let (before, small) = (taken(&store).await, files());
+    let [file, wal] = small;
+    const ROOM: u32 = 256 << 10;
+    store.find_room(ROOM).await.unwrap();
+    let large = files();
+    let room = u64::from(ROOM);
+    assert!(large[0] >= file + room && large[1] >= room, "{small:?} {large:?} {wal}");
+    for _ in 0..20 {
+        store.find_room(ROOM).await.unwrap();
+    }
+    assert_eq!((taken(&store).await, files()), (before, large));
+    assert_eq!(store.changes_since(Revision(0)).await.unwrap().len(), 1);
+    // What was found is for what comes next.
+    assert_eq!(store.commit(Revision(1), &put(1..20)).await.unwrap(), Revision(2));
+    assert_eq!(files(), large);
+}
+
+#[tokio::test]
+async fn room_that_is_not_there_is_not_found() {
+    let fixture = Sqlite::new();
+    stored(&fixture).await;
+    let pages = fs::metadata(fixture.path()).unwrap().len() / 4_096 + 8;
+    let most: &'static str = pages.to_string().leak();
+    let pragmas = [("max_page_count", most)];
+    let store = SqliteDatastore::open_with(&fixture.path(), &pragmas).await.unwrap();
+    for _ in 0..3 {
+        let refused = store.find_room(64 << 10).await;
+        assert!(matches!(refused, Err(DatastoreError::Full(_))), "{refused:?}");
+        store.find_room(8 << 10).await.unwrap();
+    }
+    assert_eq!(store.commit(Revision(1), &put(1..2)).await.unwrap(), Revision(2));
+    assert_eq!(store.load().await.unwrap().entries, entries(0..2));
+}
+
+#[tokio::test]
 async fn a_database_that_cannot_be_written_says_so() {
     let fixture = Sqlite::new();
     let path = stored(&fixture).await;

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use steeple::entry::DnsName;
 
 use super::*;
-use crate::registry::writer::{PROBE, WriteError, ballast};
+use crate::registry::writer::{PROBE, WriteError};
 
 #[tokio::test]
 async fn a_failed_commit_is_told_to_everybody_and_changes_nothing() {
@@ -68,15 +68,8 @@ async fn a_datastore_that_has_room_for_next_to_nothing_is_not_written_again() {
     datastore.room.store(usize::MAX, Ordering::SeqCst);
     tokio::time::sleep(PROBE * 2).await;
     assert!(registry.is_written());
-    let stored = datastore.load().await.unwrap();
-    assert_eq!(stored, Stored { revision: registry.revision(), ..Stored::default() });
+    assert_eq!(datastore.load().await.unwrap(), Stored::default());
     create(&registry, "e", many).await.unwrap();
-}
-
-#[test]
-fn what_finds_out_whether_there_is_room_needs_some() {
-    let length = format!("{:?}", ballast()).len();
-    assert!(length > 64 << 10, "{length}");
 }
 
 #[tokio::test]
