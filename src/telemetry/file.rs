@@ -3,16 +3,21 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{AccessFlags, eaccess};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The mode of a file that is made here: what is in it is not for everybody.
 const MODE: u32 = 0o640;
+
+/// How many links in a row are followed, as by Linux.
+const MOST_LINKS: usize = 40;
 
 /// A log file. Clones write to the same one.
 #[derive(Clone, Debug)]
@@ -126,19 +131,59 @@ impl<W: Write> Lines<W> {
     }
 }
 
-/// Whether the file could be opened by somebody who has made this directory.
+/// Whether the file could be opened by somebody who has made this directory. Nothing is opened for
+/// that, as whoever reads a pipe would take note.
 pub(super) fn check(path: &Path, made: &Path) -> io::Result<()> {
-    match options().open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        opened => return opened.map(drop),
+    let kind = match std::fs::metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return check_new(path, made),
+        Err(error) => return Err(error),
+    };
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
     }
+    if kind.is_socket() {
+        return Err(Errno::ENXIO.into());
+    }
+    Ok(eaccess(path, AccessFlags::W_OK)?)
+}
+
+/// The same where there is no file.
+fn check_new(path: &Path, made: &Path) -> io::Result<()> {
+    let path = &target(path)?;
+    if path.as_os_str().as_bytes().ends_with(b"/") || path.file_name().is_none() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut directory = parent(path);
+    // What is missing is made in what is there.
+    while made.starts_with(directory) && is_missing(directory) {
+        directory = parent(directory);
+    }
+    Ok(eaccess(directory, AccessFlags::W_OK | AccessFlags::X_OK)?)
+}
+
+/// Where links lead from a path at which there is nothing.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&path) {
+            Ok(target) => path = parent(&path).join(target),
+            // It is missing, or no link.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(Errno::ELOOP.into())
+}
+
+/// Whether nothing has this name, not even a link that leads nowhere.
+fn is_missing(path: &Path) -> bool {
+    let found = path.symlink_metadata();
+    path != Path::new(".") && found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn parent(path: &Path) -> &Path {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    if made.starts_with(directory) && !directory.exists() {
-        return Ok(());
-    }
-    let allowed = eaccess(directory, AccessFlags::W_OK | AccessFlags::X_OK);
-    Ok(allowed?)
+    directory.unwrap_or(Path::new("."))
 }
 
 fn options() -> OpenOptions {
@@ -156,7 +201,8 @@ fn open(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -250,6 +296,14 @@ mod tests {
         let at = |path: &str| directory.path().join(path);
         std::fs::write(at("log"), "before\n").unwrap();
         nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::create_dir(at("sealed")).unwrap();
+        std::fs::set_permissions(at("sealed"), Permissions::from_mode(0o500)).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for (link, target) in
+            [("good", "new"), ("astray", "missing/log"), ("loop", "loop"), ("twice", "astray")]
+        {
+            symlink(target, at(link)).unwrap();
+        }
         for (path, is_good) in [
             ("log", true),
             ("new", true),
@@ -258,18 +312,47 @@ mod tests {
             ("made/inner/other/log", false),
             ("missing/log", false),
             ("log/log", false),
-            ("pipe", false),
+            // Whether somebody reads there cannot be found out without being noticed.
+            ("pipe", true),
+            ("socket", false),
+            ("good", true),
+            ("astray", false),
+            ("twice", false),
+            ("loop", false),
+            ("new/", false),
             ("", false),
         ] {
             let checked = check(&at(path), &at("made/inner"));
             assert_eq!(checked.is_ok(), is_good, "{path}: {checked:?}");
         }
-        let sealed = check(Path::new("/proc/log"), &at("made"));
-        assert!(sealed.is_err() || nix::unistd::geteuid().is_root(), "{sealed:?}");
+        // What is to be made cannot be made everywhere.
+        for (path, made) in
+            [("astray/log", "astray"), ("log/made/log", "log/made"), ("twice/in/log", "twice/in")]
+        {
+            let checked = check(&at(path), &at(made));
+            assert!(checked.is_err(), "{path}");
+        }
+        for path in ["sealed/log", "sealed/made/log", "sealed/made/inner/log"] {
+            let checked = check(&at(path), &at("sealed/made/inner"));
+            assert!(checked.is_err() || nix::unistd::geteuid().is_root(), "{path}");
+        }
         let mut left: Vec<_> =
             std::fs::read_dir(at("")).unwrap().map(|file| file.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["log", "pipe"]);
+        assert_eq!(left, ["astray", "good", "log", "loop", "pipe", "sealed", "socket", "twice"]);
         assert_eq!(std::fs::read_to_string(at("log")).unwrap(), "before\n");
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_a_pipe_is_not_told_of_a_check() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&pipe).unwrap();
+        check(&pipe, directory.path()).unwrap();
+        let patience = std::time::Duration::from_millis(50);
+        tokio::time::timeout(patience, reader.readable()).await.unwrap_err();
+        drop(LogFile::open(&pipe).unwrap());
+        reader.readable().await.unwrap();
     }
 }
