@@ -179,7 +179,7 @@ fn wants_no_text<T: DeserializeOwned>(table: &DeTable<'_>, at: usize) -> bool {
     let refused = format!("invalid type: string {MARK:?}");
     let deepest = table.values().find_map(|value| depth(value, at)).unwrap_or_default() + 1;
     let mut tags = Vec::new();
-    table.values().for_each(|value| starts(value, &mut tags));
+    table.values().for_each(|value| starts(value, at, &mut tags));
     let beside = tags.into_iter().map(Around::Text);
     (0..=deepest).map(Around::Within).chain(beside).any(|kept| {
         let mut table = table.clone();
@@ -245,13 +245,23 @@ fn prune_value(value: &mut Spanned<DeValue<'_>>, at: usize, kept: Around) {
     }
 }
 
-/// Where the texts of this value begin.
-fn starts(value: &Spanned<DeValue<'_>>, found: &mut Vec<usize>) {
+/// Where the texts begin that are in the tables around a place: no other tells what kind these are.
+fn starts(value: &Spanned<DeValue<'_>>, at: usize, found: &mut Vec<usize>) {
+    let is_around = |value: &Spanned<DeValue<'_>>| depth(value, at).is_some();
     match value.get_ref() {
         DeValue::String(_) => found.push(value.span().start),
-        DeValue::Table(table) => table.values().for_each(|inner| starts(inner, found)),
-        DeValue::Array(array) => array.iter().for_each(|element| starts(element, found)),
-        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
+        DeValue::Table(table) if is_around(value) => {
+            table.values().for_each(|inner| starts(inner, at, found));
+        }
+        DeValue::Array(array) => {
+            let around = array.iter().filter(|element| is_around(element));
+            around.for_each(|element| starts(element, at, found));
+        }
+        DeValue::Table(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => {}
     }
 }
 

@@ -150,6 +150,20 @@ fn so_it_is_in_tables_that_need_all_of_their_keys() {
 }
 
 #[test]
+fn a_kind_is_looked_for_among_the_texts_around_a_place_alone() {
+    let text = "a = 'near'\nb = ['far', 'far']\n[other]\nc = 'far'\n[[d]]\ntype = 'far'\n\
+                [[d]]\ntype = 'near'\n[d.e]\nf = 'near'\nport = 'near, and it'\n\
+                [d.g]\nh = 'far'\n[i]\nj = 'far'";
+    let table = DeTable::parse(text).unwrap();
+    let at = text.find("'near, and").unwrap();
+    let mut found = Vec::new();
+    table.get_ref().values().for_each(|value| starts(value, at, &mut found));
+    found.sort_unstable();
+    let near: Vec<_> = text.match_indices("'near").map(|(start, _)| start).collect();
+    assert_eq!(found, near);
+}
+
+#[test]
 fn an_error_names_the_variable_and_its_line_and_shows_no_value() {
     let unset = read("name = 'a'\nnames = ['',\n'$NOTHING']").unwrap_err();
     assert_eq!(unset, "f: line 3: the environment variable NOTHING is not set");
