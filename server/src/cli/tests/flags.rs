@@ -78,7 +78,6 @@ fn a_refusal_names_the_flag_and_what_would_do() {
     check_refused("entry delete", "--entry-id <ID>");
     check_refused("entry show --entry-id e --hint h", "cannot be used with");
     check_refused("entry show --match-selectors-on most", "[possible values: exact, any, superset");
-    check_refused("entry show --output json --output pretty", "cannot be used multiple times");
     check_refused("agent ban", "--spiffe-id <SPIFFE ID>");
     check_refused("agent list --banned maybe", "[possible values: true, false]");
     check_refused("bundle set", "--id <TRUST DOMAIN>");
