@@ -173,7 +173,7 @@ def test_outlives_an_agent_that_stops_or_dies(name, deploy, me):
 
     for how, status in ((signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)):
         ended, took = deployment.stop_agent(how)
-        assert ended == status and took < 30
+        assert ended == status and took < 10
         lost = client.event("lost")
         # What a connection that broke is called is the client's own affair.
         assert lost["code"] == "UNAVAILABLE" or how == signal.SIGKILL, lost

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Peer, peer};
 use crate::harness::workload::first_answer;
-use crate::harness::{Deployment, PATIENCE, Settings, eventually};
+use crate::harness::{Deployment, Settings, eventually};
 use crate::workload_api::this_user;
 
 /// Who talks to whom: each to all others.
@@ -13,6 +13,9 @@ const PEERS: usize = 50;
 
 /// Each calls another one that often: together some dozen handshakes a second.
 const PACE: Duration = Duration::from_secs(1);
+
+/// The longest that all of them together take to move.
+const SOON: Duration = Duration::from_secs(60);
 
 /// SPIRE's force-rotation-self-signed and force-rotation-jwt-authority under load.
 #[tokio::test]
@@ -47,7 +50,7 @@ async fn no_handshake_and_no_token_fails_while_authorities_are_replaced_and_revo
         peers.iter_mut().for_each(|peer| peer.has_reported(&format!("{word} {new}")));
         let moved = tainted.elapsed();
         println!("{kind}: {PEERS} workloads moved {moved:?} after the taint");
-        assert!(moved < PATIENCE, "{moved:?}");
+        assert!(moved < SOON, "{moved:?}");
         nobody_holds(&node, kind, old);
         println!("{kind}: the server knew {:?} after the taint", tainted.elapsed());
     }
