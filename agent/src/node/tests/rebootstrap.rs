@@ -248,7 +248,7 @@ async fn a_server_that_comes_back_finds_the_agent_that_it_knew() {
     world.configure(&successor);
     node.distrust.send_replace(false);
     world.calls();
-    seconds(900).await;
+    seconds(800).await;
     assert_eq!((world.calls(), node.bootstraps()), (vec![], 0));
     node.until(Standing::Attested).await;
     node.stop().await;
