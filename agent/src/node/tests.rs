@@ -276,7 +276,7 @@ async fn a_node_leaves_an_authority_that_is_not_to_be_relied_on_at_once() {
         let expected = if reattestable { Call::Attest } else { Call::Renew };
         assert_eq!(world.calls()[0], (expected, 100));
         // What it gets is no better, which must not become a storm.
-        seconds(600).await;
+        seconds(300).await;
         assert!(world.calls().len() < 20);
         node.stop().await;
     }
