@@ -67,7 +67,8 @@ impl Reader {
             match structure {
                 Structure::Attribute(attribute) => {
                     let line = self.line(attribute.key.span());
-                    push(&mut items, attribute.key.as_str(), line, self.value(&attribute.value)?);
+                    let key = self.evened.key(attribute.key.as_str());
+                    push(&mut items, key, line, self.value(&attribute.value)?);
                 }
                 Structure::Block(block) => {
                     let line = self.line(block.ident.span());
@@ -76,7 +77,7 @@ impl Reader {
                     let value = block.labels.iter().rev().fold(inner, |value, label| {
                         Value::Block(vec![Item { key: label.as_str().into(), line, value }])
                     });
-                    push(&mut items, block.ident.as_str(), line, value);
+                    push(&mut items, self.evened.key(block.ident.as_str()), line, value);
                 }
             }
         }
@@ -200,6 +201,12 @@ mod tests {
         );
         check("a = 1 b = 2\n\nc = 3, d = 4\n", "a@1=1 b@1=2 c@3=3 d@3=4");
         check("a = [{ x = 1 y = 2 }, { x = 3 }] b = 1\n", "a@1={x@1=1 y@1=2} a@1={x@1=3} b@1=1");
+        check(
+            "a.b = 1\nc { \"d.e\" = 2 }\nf = { g.h = 3 }\n",
+            "a.b@1=1 c@2={d.e@2=2} f@3={g.h@3=3}",
+        );
+        check("\"a.b/c\" \"n\" { x =\n # y\n  1\n}\nz = 2\n", "a.b/c@1={n@1={x@1=1}} z@5=2");
+        check("s =\n{\n  a = [\n 1 ]\n}\n", "s@1={a@3=[Number(\"1\")]}");
         check("a = [\n  { x = 1 },\n  { x = 2 },\n]\n", "a@1={x@2=1} a@1={x@3=2}");
         check(
             "{\n \"s\": {\"a\": \"x\",\n \"b\": [1, 2]},\n \"p\": [{\"K\": {}}]\n}\n",
@@ -219,6 +226,8 @@ mod tests {
     #[test]
     fn what_is_not_understood_has_a_line() {
         check_refused("a = 1\nb = \n", 2);
+        check_refused("a = 1\nb =\nc = 3\n", 2);
+        check_refused("a =\n1\nb = f(1)\n", 3);
         check_refused("a = 1\ns {\n", 2);
         check_refused("a = 1\nb = f(1)\n", 2);
         check_refused("a = 1\nb = 1 + x\n", 2);

@@ -1,5 +1,12 @@
-//! Makes of HCL of version 1 what a parser of version 2 understands: several things on one line, and
-//! keys in quotes. Lines that are put in are remembered, so that nothing has another line than before.
+//! Makes of HCL of version 1 what a parser of version 2 understands: several things on one line, a
+//! value on the line behind its `=`, keys in quotes or with dots. Lines that are put in or taken out are
+//! remembered, so that nothing has another line than before.
+
+use std::borrow::Cow;
+
+/// Begins the name that stands for a key that is no name in version 2. No name has a middle dot in
+/// version 1.
+const STAND_IN: &str = "key·";
 
 /// A text for the parser.
 #[derive(Default)]
@@ -7,6 +14,10 @@ pub(super) struct Evened {
     pub(super) text: String,
     /// Where its lines end, and how many lines had ended there before.
     ends: Vec<(usize, usize)>,
+    /// How many ends of lines were taken out of the last line.
+    joined: usize,
+    /// Keys that are no names in version 2; what stands for them has their number.
+    keys: Vec<String>,
 }
 
 /// Evens out what the versions do not have in common.
@@ -41,21 +52,44 @@ impl Evened {
         1 + last.map_or(0, |(_, lines)| *lines)
     }
 
+    /// The key that a name of the text stands for: itself, mostly.
+    pub(super) fn key<'a>(&'a self, name: &'a str) -> &'a str {
+        let number = name.strip_prefix(STAND_IN).and_then(|number| number.parse().ok());
+        number.and_then(|number: usize| self.keys.get(number)).map_or(name, String::as_str)
+    }
+
+    /// A name for this key.
+    fn name<'a>(&mut self, key: &'a str) -> Cow<'a, str> {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let starts = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if starts && key.chars().all(is_name) {
+            return key.into();
+        }
+        self.keys.push(key.to_owned());
+        format!("{STAND_IN}{}", self.keys.len() - 1).into()
+    }
+
     fn push(&mut self, token: &str) {
         for (at, _) in token.match_indices('\n') {
-            self.ends.push((self.text.len() + at, self.lines() + 1));
+            self.end_line(self.text.len() + at, 1);
         }
         self.text.push_str(token);
     }
 
     fn break_line(&mut self) {
-        self.ends.push((self.text.len(), self.lines()));
+        self.end_line(self.text.len(), 0);
         self.text.push('\n');
     }
 
-    /// How many lines of before have ended.
-    fn lines(&self) -> usize {
-        self.ends.last().map_or(0, |(_, lines)| *lines)
+    /// Goes on in the same line where one had ended.
+    fn join_line(&mut self) {
+        self.joined += 1;
+        self.text.push(' ');
+    }
+
+    fn end_line(&mut self, at: usize, ended: usize) {
+        let before = self.ends.last().map_or(0, |(_, lines)| *lines);
+        self.ends.push((at, before + std::mem::take(&mut self.joined) + ended));
     }
 }
 
@@ -94,6 +128,7 @@ struct Writer {
 impl Writer {
     fn write(&mut self, token: &str, first: char, behind: &str) {
         let within = self.open.last().copied().unwrap_or(Open::Block);
+        let is_value_next = self.place == Place::Assignment && within != Open::List;
         match first {
             '{' => self.open_braces(token),
             '[' | '(' => {
@@ -102,25 +137,22 @@ impl Writer {
             }
             '}' | ']' | ')' => self.close(token, first),
             ',' if within == Open::Block => self.break_line(),
+            '\n' if is_value_next => self.evened.join_line(),
             ',' | '\n' => {
                 self.evened.push(token);
-                self.place = if within == Open::List { self.place } else { self.start(first) };
+                self.place = if within == Open::List { self.place } else { Place::Start };
             }
             '=' | ':' => {
                 self.evened.push(token);
                 self.place = Place::Assignment;
             }
+            // It would hide the value on the next line, which becomes part of this one.
+            '#' | '/' if is_value_next && !token.starts_with("/*") => {}
             '#' | '/' => self.evened.push(token),
             _ if first.is_whitespace() => self.evened.push(token),
             _ if within == Open::List => self.evened.push(token),
             _ => self.word(token, within, behind),
         }
-    }
-
-    /// A value may begin on the line behind its `=`.
-    fn start(&self, first: char) -> Place {
-        let waits = first == '\n' && self.place == Place::Assignment;
-        if waits { Place::Assignment } else { Place::Start }
     }
 
     fn open_braces(&mut self, token: &str) {
@@ -154,8 +186,13 @@ impl Writer {
             (Place::Value, Open::Block | Open::List) => self.break_line(),
             (Place::Start | Place::Key | Place::Assignment, _) => {}
         }
-        match (self.place, within == Open::Block, quoted_key(token, behind)) {
-            (Place::Start, true, Some(key)) => self.evened.push(&format!(" {key} ")),
+        match (self.place, within, key(token, behind)) {
+            (Place::Start, Open::Block, Some(key)) => {
+                let name = self.evened.name(key);
+                self.evened.push(&format!(" {name} "));
+            }
+            // A text is a key of an object as it is.
+            (Place::Start, Open::Object, Some(key)) => self.evened.push(&format!("\"{key}\"")),
             _ => self.evened.push(token),
         }
         self.place = match self.place {
@@ -207,13 +244,12 @@ fn token(text: &str) -> Option<usize> {
     Some(end.map_or(text.len(), |end| end + 2))
 }
 
-/// The name in quotes that is a key, as what is behind it says.
-fn quoted_key<'a>(token: &'a str, behind: &str) -> Option<&'a str> {
-    let key = token.strip_prefix('"')?.strip_suffix('"')?;
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let starts = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    let follows = behind.trim_start().starts_with(['=', '{', '"']);
-    (starts && key.chars().all(is_name) && follows).then_some(key)
+/// The key that is written in a way of version 1, as what is behind it says: in quotes, or with dots.
+fn key<'a>(token: &'a str, behind: &str) -> Option<&'a str> {
+    let quoted = token.strip_prefix('"').and_then(|token| token.strip_suffix('"'));
+    let key = quoted.or(token.contains('.').then_some(token))?;
+    let follows = behind.trim_start().starts_with(['=', ':', '{', '"']);
+    (follows && !key.contains(['\\', '$', '%'])).then_some(key)
 }
 
 #[cfg(test)]
@@ -246,6 +282,9 @@ mod tests {
         check("a { \"b\" = \"c\" \"d\" = 1 }", "a {\n  b  = \"c\" \n d  = 1 \n}\n");
         check("a = [{ b = 1 c = 2 }, \"d\"] e = 1\n", "a = [{ b = 1 ,c = 2 }, \"d\"] \ne = 1\n");
         check("a = \"open\nb {", "a = \"open\nb {\n");
+        check("a.b = 1\n\"c d\" {}\n", " key·0  = 1\n key·1  {\n\n}\n\n");
+        check("a = { b.c = 1 \"d/e\" = 2 }\n", "a = { \"b.c\" = 1 ,\"d/e\" = 2 }\n");
+        check("a = # c\n\n  1 # d\nb =\n[1]\n", "a =     1 # d\nb = [1]\n");
     }
 
     #[test]
@@ -254,5 +293,8 @@ mod tests {
         let line = |name: &str| evened.line(evened.text.find(name).unwrap());
         assert_eq!((line("a"), line("b"), line("c"), line("d")), (1, 1, 1, 2));
         assert_eq!((evened.old_line(1), evened.old_line(3), evened.old_line(6)), (1, 1, 1));
+        let evened = even("a =\n\n{\nb =\n1\n}\nc = 1 d = 2\n");
+        let line = |name: &str| evened.line(evened.text.find(name).unwrap());
+        assert_eq!((line("a"), line("b"), line("c"), line("d")), (1, 4, 7, 7));
     }
 }
