@@ -204,7 +204,7 @@ ${bold}What to try next${plain}
     steeple-server entry show                        who may have what
     steeple-agent api watch                          SVIDs, and how they are renewed
     steeple-server agent ban --spiffe-id <AGENT ID>  refuse a node from now on
-    tail -f <DIRECTORY>/server/audit.jsonl           every mint and refusal, one line each
+    tail -f <DIRECTORY>/server/audit.jsonl           every mint: the intent, and the result
   deploy/server.toml, deploy/agent.toml              every setting, explained
   deploy/systemd/                                    units that run both for real
 TEXT
