@@ -49,5 +49,7 @@ mod scale;
 mod scenarios;
 #[path = "e2e/spire_server_cli.rs"]
 mod spire_server_cli;
+#[path = "e2e/units.rs"]
+mod units;
 #[path = "e2e/workload_api.rs"]
 mod workload_api;

@@ -55,6 +55,7 @@ before_test() {
 part_test() {
     want "checks by openssl" openssl openssl
     want "keys in a PKCS #11 token" softhsm2-util softhsm2
+    want "the check of the systemd units" systemd-analyze systemd
     cargo test --workspace --no-fail-fast --locked
 }
 
