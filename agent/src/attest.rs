@@ -18,7 +18,7 @@ use serde::Deserialize;
 use steeple::clock::Clock;
 use steeple::selector::{Selector, SelectorSet};
 use thiserror::Error;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::peer::{Peer, PeerError};
 
@@ -168,6 +168,13 @@ struct Memory {
     evidence: Arc<Evidence>,
 }
 
+/// Whether the log says which attestors failed.
+#[derive(Clone, Copy, Debug)]
+enum Failures {
+    Told,
+    Known,
+}
+
 impl Attestors {
     /// These attestors, each with its deadline.
     #[must_use]
@@ -208,7 +215,17 @@ impl Attestors {
         if let Some(evidence) = self.recognise(peer, interest) {
             return Ok(Attested { peer: peer.clone(), evidence, interest });
         }
-        let evidence = self.investigate(peer).await?;
+        let evidence = self.investigate(peer, Failures::Told).await?;
+        Ok(Attested { peer: peer.clone(), evidence, interest: Interest::ALL })
+    }
+
+    /// What `peer` is, for who was told already that an attestor failed: nobody is told again.
+    ///
+    /// # Errors
+    /// Those of [`Self::attest`].
+    pub async fn attest_again(&self, peer: &Peer) -> Result<Attested, AttestError> {
+        let evidence = self.investigate(peer, Failures::Known).await?;
+        peer.verify()?;
         Ok(Attested { peer: peer.clone(), evidence, interest: Interest::ALL })
     }
 
@@ -223,7 +240,11 @@ impl Attestors {
         asked.all(same).then(|| memory.evidence.clone())
     }
 
-    async fn investigate(&self, peer: &Peer) -> Result<Arc<Evidence>, AttestError> {
+    async fn investigate(
+        &self,
+        peer: &Peer,
+        failures: Failures,
+    ) -> Result<Arc<Evidence>, AttestError> {
         let answers = join_all(self.0.iter().map(|(attestor, deadline)| async {
             (attestor.name(), ask(&**attestor, peer, *deadline).await)
         }));
@@ -242,8 +263,7 @@ impl Attestors {
                 Err(error) => {
                     // What was seen of a process that changed may be of either.
                     peer.verify()?;
-                    let error = &error as &dyn Error;
-                    warn!(attestor, pid = peer.pid(), error, "an attestor failed");
+                    failures.tell(attestor, peer, &error);
                     merged.gaps.push(attestor);
                 }
             }
@@ -257,6 +277,16 @@ impl Attestors {
             peer.remember(Arc::new(Memory { attestors, grounds, evidence }));
         }
         Ok(evidence)
+    }
+}
+
+impl Failures {
+    fn tell(self, attestor: &str, peer: &Peer, error: &(dyn Error + 'static)) {
+        let pid = peer.pid();
+        match self {
+            Self::Told => warn!(attestor, pid, error, "an attestor failed"),
+            Self::Known => debug!(attestor, pid, error, "an attestor failed again"),
+        }
     }
 }
 

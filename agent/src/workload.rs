@@ -1,10 +1,11 @@
 //! The SPIFFE Workload API: who is calling, what are they entitled to, and the answer in the form
 //! of the standard.
 //!
-//! A caller is attested once for each call; a stream re-checks before every message that all it
-//! was found to be still holds. A stream always ends with a status that says why, and never with
+//! A caller is attested once for each call, and again only where an attestor failed; a stream
+//! re-checks before every message that all it was found to be still holds. A stream always ends with a status that says why, and never with
 //! OK or CANCELLED, which make clients stop for good.
 
+mod again;
 mod caller;
 mod complaints;
 mod delegated;

@@ -122,6 +122,16 @@ impl Residence {
         Self { container, init, cgroup }
     }
 
+    /// That of a process which is the first of a container, for tests of who asks for it.
+    #[cfg(test)]
+    pub(crate) fn of_init(init: &Process) -> Self {
+        let line = format!("0::/docker/{}", "a".repeat(64));
+        let lines = super::cgroup::parse(line.as_bytes()).unwrap();
+        let named = super::container::of_cgroups(&lines).unwrap().remove(0);
+        let cgroup = init.cgroup(<[u8]>::to_vec).unwrap();
+        Self::new(named.container, init.clone(), cgroup)
+    }
+
     /// Checks that the container runs and that the process has not left it since.
     pub(super) fn verify(&self, peer: &Peer) -> Result<(), PeerError> {
         if self.init.is_alive() && peer.process().cgroup(|cgroup| *cgroup == *self.cgroup)? {

@@ -162,6 +162,10 @@ impl Caller {
         &self.attested
     }
 
+    pub(super) fn attested_mut(&mut self) -> &mut Attested {
+        &mut self.attested
+    }
+
     pub(super) fn snapshots(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
         self.deps.snapshot.clone()
     }

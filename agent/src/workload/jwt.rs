@@ -19,6 +19,7 @@ use super::caller::{self, Caller, Entitlement, Party};
 use super::updates::{View, fits};
 use super::x509::hint;
 use super::{Deps, WorkloadError};
+use crate::attest::Attested;
 use crate::attest::interest::Interest;
 use crate::identity::{Audiences, Holdings, JwtToken};
 
@@ -268,6 +269,10 @@ impl View for Bundles {
 
     fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    fn known(&mut self) -> Vec<&mut Attested> {
+        vec![self.caller.attested_mut()]
     }
 
     async fn compute(&mut self) -> Result<JwtBundlesResponse, WorkloadError> {

@@ -3,6 +3,7 @@
 //!
 //! The server is in this process and really signs; what a caller is, the tests say.
 
+mod again;
 mod client;
 mod delegated;
 mod streams;

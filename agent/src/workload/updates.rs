@@ -14,7 +14,9 @@ use tracing::error;
 use zeroize::Zeroizing;
 
 use super::WorkloadError;
+use super::again::{self, Again, Learned};
 use super::caller::{Caller, Lives};
+use crate::attest::Attested;
 use crate::identity::{Holdings, Snapshot};
 
 /// The longest answer: clients refuse a message of more than 4 MiB.
@@ -37,6 +39,12 @@ pub(super) trait View: Send + Sized + 'static {
         Lives::of(self.caller().attested())
     }
 
+    /// What is known of whom it is shown to, and of whom it is about, in the same order each time.
+    fn known(&mut self) -> Vec<&mut Attested>;
+
+    /// Is told that one of these is known better, and may be another instance.
+    fn learned(&mut self) {}
+
     /// The whole present state. May wait for what has to be minted first.
     async fn compute(&mut self) -> Result<Self::Message, WorkloadError>;
 
@@ -47,8 +55,10 @@ pub(super) trait View: Send + Sized + 'static {
     /// the first of them is, so that both leave together.
     async fn updates(self) -> Result<Response<Updates<Self::Message>>, Status> {
         let snapshots = self.caller().snapshots();
-        let mut watched = Watched { view: self, snapshots, holdings: None, last: None };
+        let mut watched =
+            Watched { view: self, snapshots, holdings: None, again: None, last: None };
         let first = watched.next().await?;
+        watched.look_again();
         let others = unfold(Some(watched), |watched| async move {
             let mut watched = watched?;
             match watched.next().await {
@@ -64,6 +74,8 @@ struct Watched<V: View> {
     view: V,
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     holdings: Option<watch::Receiver<Arc<Holdings>>>,
+    /// Looks for what is not known of the caller, if anything is not.
+    again: Option<Again>,
     /// Of the last state only the digest is kept, as it has private keys in it.
     last: Option<[u8; SHA256_OUTPUT_LEN]>,
 }
@@ -110,14 +122,34 @@ impl<V: View> Watched<V> {
     }
 
     async fn changed(&mut self) -> Result<(), WorkloadError> {
-        let changed = match &mut self.holdings {
-            Some(holdings) => tokio::select! {
-                changed = self.snapshots.changed() => changed,
-                changed = holdings.changed() => changed,
-            },
-            None => self.snapshots.changed().await,
+        let changed = tokio::select! {
+            changed = self.snapshots.changed() => changed,
+            changed = or_never(self.holdings.as_mut().map(watch::Receiver::changed)) => changed,
+            learned = or_never(self.again.as_mut()) => {
+                self.learn(learned);
+                return Ok(());
+            }
         };
         changed.or(Err(WorkloadError::Stopping))
+    }
+
+    fn learn(&mut self, learned: Learned) {
+        learned.put_into(self.view.known());
+        self.view.learned();
+        self.holdings = None;
+        self.look_again();
+    }
+
+    fn look_again(&mut self) {
+        let deps = self.view.caller().deps.clone();
+        self.again = again::again(&deps.attestors, self.view.known());
+    }
+}
+
+async fn or_never<F: Future>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

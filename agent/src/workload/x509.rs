@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::WorkloadError;
 use super::caller::{Caller, Entitlement, Party};
 use super::updates::View;
+use crate::attest::Attested;
 use crate::identity::{Holder, Holdings, IdentityError, PreparedBundle, X509Credential};
 
 /// All X.509-SVIDs of a caller, with what it needs to verify others.
@@ -111,6 +112,14 @@ impl View for Svids {
         &self.caller
     }
 
+    fn known(&mut self) -> Vec<&mut Attested> {
+        vec![self.caller.attested_mut()]
+    }
+
+    fn learned(&mut self) {
+        self.credentials = Credentials::default();
+    }
+
     async fn compute(&mut self) -> Result<X509svidResponse, WorkloadError> {
         let (entitlement, held) = self.credentials.of(&self.caller).await?;
         let own = own_bundle(&entitlement)?;
@@ -149,6 +158,10 @@ impl View for Bundles {
 
     fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    fn known(&mut self) -> Vec<&mut Attested> {
+        vec![self.caller.attested_mut()]
     }
 
     async fn compute(&mut self) -> Result<X509BundlesResponse, WorkloadError> {

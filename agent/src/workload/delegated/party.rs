@@ -93,6 +93,17 @@ impl Delegate {
     }
 }
 
+impl Delegation {
+    /// What is known of the delegate, and of the process that it asks for, if it does.
+    pub(super) fn known(&mut self) -> Vec<&mut Attested> {
+        let delegate = self.delegate.caller.attested_mut();
+        match &mut self.subject {
+            Found::Delegation(_) => vec![delegate],
+            Found::Process(subject) => vec![delegate, subject],
+        }
+    }
+}
+
 impl Party for Delegation {
     fn caller(&self) -> &Caller {
         &self.delegate.caller

@@ -15,6 +15,7 @@ use steeple_proto::spire::api::types;
 use tokio::sync::watch;
 
 use super::party::{Delegate, Delegation};
+use crate::attest::Attested;
 use crate::identity::{Holdings, PreparedBundle, X509Credential};
 use crate::workload::WorkloadError;
 use crate::workload::caller::{Caller, Lives, Party as _};
@@ -56,6 +57,14 @@ impl View for Svids {
 
     fn lives(&self) -> Lives {
         self.delegation.lives()
+    }
+
+    fn known(&mut self) -> Vec<&mut Attested> {
+        self.delegation.known()
+    }
+
+    fn learned(&mut self) {
+        self.credentials = Credentials::default();
     }
 
     async fn compute(&mut self) -> Result<Self::Message, WorkloadError> {
@@ -103,6 +112,10 @@ impl<M: Message + Default + 'static> View for Bundles<M> {
 
     fn caller(&self) -> &Caller {
         &self.delegate.caller
+    }
+
+    fn known(&mut self) -> Vec<&mut Attested> {
+        vec![self.delegate.caller.attested_mut()]
     }
 
     async fn compute(&mut self) -> Result<M, WorkloadError> {

@@ -1,6 +1,6 @@
 //! An agent's Workload API on a socket, and what its tests say to it.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use steeple::entry::Entry;
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::jwt::make::{Claims, JwtSigner};
 use steeple::keys::{KeyAlgorithm, PrivateKey, Signer as _};
+use steeple::selector::Selector;
 use steeple::x509::Subject;
 use steeple::x509::make::{CaRequest, Validity, self_signed_ca};
 use steeple_proto::spire::api::agent::delegatedidentity::v1::delegated_identity_client::DelegatedIdentityClient;
@@ -25,6 +26,7 @@ use tonic::transport::{Channel, Uri};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::Span;
 
+use crate::attest::instance::Residence;
 use crate::attest::interest::Interest;
 use crate::attest::{AttestError, Attestors, Findings, Grounds, WorkloadAttestor, docker};
 use crate::endpoint::{Config, Endpoint};
@@ -43,42 +45,51 @@ pub(super) enum Mood {
     Finds(&'static [&'static str]),
     /// The same; and knows that it finds nothing else later, but for the container.
     FindsForGood(&'static [&'static str]),
+    /// The same as `Finds`, and that the process is a container.
+    FindsContainer(&'static [&'static str]),
     Fails,
     Hangs,
     Panics,
 }
 
 #[derive(Debug)]
-pub(super) struct Fake(Mutex<Mood>);
+pub(super) struct Fake {
+    name: &'static str,
+    mood: Mutex<Mood>,
+    pub(super) asked: AtomicUsize,
+}
 
 impl Fake {
-    fn new(mood: Mood) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(mood)))
+    fn new(name: &'static str, mood: Mood) -> Arc<Self> {
+        Arc::new(Self { name, mood: Mutex::new(mood), asked: AtomicUsize::new(0) })
     }
 
     pub(super) fn is(&self, mood: Mood) {
-        *self.0.lock().unwrap() = mood;
+        *self.mood.lock().unwrap() = mood;
     }
 }
 
 #[tonic::async_trait]
 impl WorkloadAttestor for Fake {
     fn name(&self) -> &'static str {
-        "fake"
+        self.name
     }
 
-    async fn attest(&self, _: &Peer) -> Result<Findings, AttestError> {
-        let mood = *self.0.lock().unwrap();
+    async fn attest(&self, peer: &Peer) -> Result<Findings, AttestError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mood = *self.mood.lock().unwrap();
         match mood {
-            Mood::Finds(selectors) => {
-                let selectors = selectors.iter().map(|text| text.parse().unwrap()).collect();
-                Ok(Findings { selectors, ..Findings::default() })
+            Mood::Finds(found) => {
+                Ok(Findings { selectors: selectors(found), ..Findings::default() })
             }
-            Mood::FindsForGood(selectors) => {
-                let selectors = selectors.iter().map(|text| text.parse().unwrap()).collect();
+            Mood::FindsForGood(found) => {
                 let facts = docker::Facts::NoContainer { cgroup: Vec::new() };
                 let grounds = Some(Grounds::Docker(facts));
-                Ok(Findings { selectors, grounds, ..Findings::default() })
+                Ok(Findings { selectors: selectors(found), grounds, ..Findings::default() })
+            }
+            Mood::FindsContainer(found) => {
+                let residence = Some(Residence::of_init(peer.process()));
+                Ok(Findings { selectors: selectors(found), residence, ..Findings::default() })
             }
             Mood::Fails => Err(AttestError::Deadline(Duration::ZERO)),
             Mood::Hangs => std::future::pending().await,
@@ -89,6 +100,10 @@ impl WorkloadAttestor for Fake {
     fn still_finds(&self, _: &Peer, _: &Grounds, interest: Interest) -> bool {
         !interest.container
     }
+}
+
+fn selectors(texts: &[&str]) -> Vec<Selector> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 /// An agent of trust domain `td`, with one client, which is what the attestors find.
@@ -110,7 +125,8 @@ impl Bench {
 
     pub(super) async fn with(entries: Vec<Entry>, verifiers: Verifiers) -> Self {
         let node = Node::new(entries).await;
-        let (attestor, second) = (Fake::new(Mood::Finds(&["u:1"])), Fake::new(Mood::Fails));
+        let (attestor, second) =
+            (Fake::new("first", Mood::Finds(&["u:1"])), Fake::new("second", Mood::Fails));
         let attestors: Vec<(Arc<dyn WorkloadAttestor>, _)> =
             vec![(attestor.clone(), DEADLINE), (second.clone(), DEADLINE)];
         second.is(Mood::Finds(&[]));
