@@ -28,6 +28,7 @@ use tonic::{Request, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tracing::error;
 
+use self::authority_use::below::ServersBelow;
 use self::authority_use::reports::Reports;
 use self::caller::{Admitted, Peer};
 use self::error::ApiError;
@@ -77,6 +78,8 @@ pub struct Deps {
     pub authorities: AuthorityControl,
     /// What agents hold of what was signed.
     pub reports: Reports,
+    /// What the servers below this one have of its bundle.
+    pub servers_below: ServersBelow,
     /// How long what is signed lives, unless an entry says otherwise.
     pub ttl: TtlConfig,
     /// The `iss` of tokens.

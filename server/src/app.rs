@@ -19,6 +19,7 @@ use tracing::{info, info_span, warn};
 use self::data_dir::DataDir;
 use self::ledger::RegistryLedger;
 use self::maintenance::Maintenance;
+use crate::api::authority_use::below::ServersBelow;
 use crate::api::authority_use::reports::Reports;
 use crate::api::guard::Shared;
 use crate::api::inflow::Inflow;
@@ -253,6 +254,7 @@ async fn listen(
         ca,
         authorities: control,
         reports: Reports::default(),
+        servers_below: ServersBelow::default(),
         ttl: config.ttl,
         jwt_issuer: config.jwt_issuer.clone(),
         upstream: base.upstream,

@@ -11,15 +11,17 @@ use steeple_proto::steeple::authority::v1::authority_use_server;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use self::below::COMES_ROUND;
 use self::reports::{REPORT_AGAIN, Report, Sum};
 use super::Deps;
 use super::error::ApiError;
 use crate::ca::authorities::AuthorityId;
-use crate::ca::control::{Standing, State};
+use crate::ca::control::{Publication, Standing, State};
 use crate::ca::rotation::Health;
 use crate::ca::slots::Kind;
 use crate::registry::nodes::NodeFilter;
 
+pub mod below;
 pub mod reports;
 
 /// Answers the RPCs.
@@ -66,7 +68,9 @@ impl authority_use_server::AuthorityUse for AuthorityUseService {
         };
         let sum = self.0.reports.sum(kind, is_agent, bundle.sequence, Instant::now());
         let authorities = self.known(kind, &bundle).into_iter();
-        let authorities = authorities.map(|(id, known)| self.use_of(&id, &known, &sum)).collect();
+        let authorities =
+            authorities.map(|(id, known)| self.use_of(kind, &id, &known, &sum)).collect();
+        let below = self.0.servers_below.count(bundle.sequence, Instant::now());
         let (failing_since, failing_because) = match self.0.authorities.health() {
             Health::Rotating => (0, String::new()),
             Health::Failing { since, why } => (unix_seconds(since), why),
@@ -79,6 +83,8 @@ impl authority_use_server::AuthorityUse for AuthorityUseService {
             authorities,
             failing_since,
             failing_because,
+            servers_below: below.all,
+            servers_below_up_to_date: below.up_to_date,
         }))
     }
 }
@@ -114,7 +120,20 @@ impl AuthorityUseService {
         known
     }
 
-    fn use_of(&self, id: &AuthorityId, known: &Known, sum: &Sum) -> pb::Use {
+    /// Whether a key that signs or is to sign is known above.
+    fn above(&self, kind: Kind, id: &AuthorityId, status: &str) -> &'static str {
+        if kind != Kind::JwtKey || !matches!(status, "active" | "prepared") {
+            return "";
+        }
+        match self.0.authorities.publication(id) {
+            None | Some(Publication::NotTaken) => "",
+            Some(Publication::Missing) => "unknown",
+            Some(Publication::At(then)) if then.elapsed() < COMES_ROUND => "new",
+            Some(Publication::At(_)) => "known",
+        }
+    }
+
+    fn use_of(&self, kind: Kind, id: &AuthorityId, known: &Known, sum: &Sum) -> pb::Use {
         let now = unix_seconds(self.0.clock.now());
         let (live, cas) = (self.0.ca.tally().live(id, now), self.0.ca.tally_of_cas().live(id, now));
         let held = sum.of(id.as_str());
@@ -130,6 +149,7 @@ impl AuthorityUseService {
             agent_svids: held.agent_svids,
             signed_cas: cas.count,
             last_ca_expires_at: cas.last.unwrap_or_default(),
+            above: self.above(kind, id, known.status).into(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use steeple::bundle::Bundle;
+use steeple::clock::unix_seconds;
 use steeple::convert::{bundle_from_proto, bundle_to_proto};
 use steeple::entry::Entry;
 use steeple::id::TrustDomain;
@@ -10,8 +11,10 @@ use steeple_proto::spire::api::server::bundle::v1 as pb;
 use steeple_proto::spire::api::server::bundle::v1::batch_delete_federated_bundle_request::Mode;
 use steeple_proto::spire::api::server::bundle::v1::bundle_server;
 use steeple_proto::spire::api::types;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::caller::{Admitted, Caller};
 use super::error::{ApiError, item_status};
 use super::{Deps, authorities, pages};
 use crate::audit::event::{BundleFacts, EntryFacts, Event};
@@ -27,6 +30,16 @@ pub(super) struct BundleService(pub(super) Arc<Deps>);
 type Written = Vec<Result<Arc<Bundle>, ApiError>>;
 
 impl BundleService {
+    /// Notes what a server below this one has, if it is one that asks.
+    fn note_server_below(&self, admitted: &Admitted, sequence: u64) {
+        let Caller::Peer(peer) = &*admitted.caller else { return };
+        let now = unix_seconds(self.0.clock.now());
+        if !peer.id.is_agent() && self.0.registry.is_downstream(&peer.id, now) {
+            let server = (peer.id.clone(), peer.address.ip());
+            self.0.servers_below.fetched(server, sequence, Instant::now());
+        }
+    }
+
     /// A bundle that somebody sent, if it is fit to be stored.
     fn read(&self, bundle: &types::Bundle) -> Result<Bundle, ApiError> {
         self.0.foreign(&bundle.trust_domain)?;
@@ -64,8 +77,10 @@ impl bundle_server::Bundle for BundleService {
         &self,
         request: Request<pb::GetBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
+        let bundle = self.0.registry.own_bundle();
+        self.note_server_below(super::admitted(&request)?, bundle.sequence);
         let mask = request.into_inner().output_mask;
-        Ok(Response::new(bundle_to_proto(&self.0.registry.own_bundle(), mask.as_ref())))
+        Ok(Response::new(bundle_to_proto(&bundle, mask.as_ref())))
     }
 
     async fn append_bundle(

@@ -107,6 +107,7 @@ impl Server {
             ca,
             authorities: control,
             reports: Reports::default(),
+            servers_below: ServersBelow::default(),
             ttl: TtlConfig {
                 x509_svid: Duration::from_secs(3_600),
                 jwt_svid: Duration::from_secs(300),

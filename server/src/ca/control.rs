@@ -3,11 +3,13 @@
 //! Whoever holds the handle asks; the task that keeps the authorities answers, one request after
 //! the other, so that none of them meets an authority in the middle of a step of rotation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steeple::bundle::{Bundle, JwtAuthority};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::authorities::AuthorityId;
 use super::journal::{Journal, Record};
@@ -34,6 +36,22 @@ pub(super) struct Known {
     pub(super) journal: watch::Receiver<Arc<Journal>>,
     /// Whether they are rotated.
     pub(super) health: watch::Receiver<Health>,
+    /// What became of the keys that are to be known above; `None` if nothing is above.
+    pub(super) above: watch::Receiver<Above>,
+}
+
+/// What became of the keys of this server at what stands above it, if something does.
+pub(super) type Above = Option<BTreeMap<AuthorityId, Publication>>;
+
+/// What became of a key at what stands above.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Publication {
+    /// It is not known there.
+    Missing,
+    /// It was published there at this time.
+    At(Instant),
+    /// What stands above takes no keys.
+    NotTaken,
 }
 
 /// The authorities of a kind.
@@ -171,6 +189,13 @@ impl AuthorityControl {
     #[must_use]
     pub fn health(&self) -> Health {
         self.known.health.borrow().clone()
+    }
+
+    /// What became of a JWT key that signs or is to sign at what stands above; `None` if nothing does.
+    #[must_use]
+    pub fn publication(&self, id: &AuthorityId) -> Option<Publication> {
+        let above = self.known.above.borrow();
+        Some(above.as_ref()?.get(id).copied().unwrap_or(Publication::Missing))
     }
 
     /// The names of those that no longer sign and are not forgotten.

@@ -20,7 +20,7 @@ use tracing::{error, info};
 use self::branch::Branch;
 use self::keeper::Keeper;
 use super::authorities::{Authorities, AuthorityId};
-use super::control::{AuthorityControl, Known, Request};
+use super::control::{Above, AuthorityControl, Known, Request};
 use super::journal::{Journal, JournalError};
 use super::record::chain;
 use super::slots::{Kind, Step, plan, wait};
@@ -76,6 +76,7 @@ pub struct Rotation<L> {
     authorities: watch::Sender<Arc<Authorities>>,
     journal: watch::Sender<Arc<Journal>>,
     health: watch::Sender<Health>,
+    above: watch::Sender<Above>,
     control: AuthorityControl,
     requests: mpsc::Receiver<Request>,
 }
@@ -194,13 +195,20 @@ impl<L: Ledger> Rotation<L> {
         let authorities = keeper.authorities()?;
         let journal = watch::Sender::new(Arc::new(keeper.journal().clone()));
         let health = watch::Sender::new(Health::Rotating);
-        let known = Known { kinds, journal: journal.subscribe(), health: health.subscribe() };
+        let above = watch::Sender::new(keeper.above());
+        let known = Known {
+            kinds,
+            journal: journal.subscribe(),
+            health: health.subscribe(),
+            above: above.subscribe(),
+        };
         let (control, requests) = AuthorityControl::new(known);
         let rotation = Self {
             keeper,
             authorities: watch::Sender::new(Arc::new(authorities)),
             journal,
             health,
+            above,
             control,
             requests,
         };
@@ -273,6 +281,7 @@ impl<L: Ledger> Rotation<L> {
             changed
         };
         self.journal.send_if_modified(publish_journal);
+        self.above.send_replace(self.keeper.above());
         if self.keeper.signs_with(&self.authorities.borrow()) {
             return Ok(());
         }

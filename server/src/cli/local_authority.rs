@@ -30,8 +30,9 @@ pub(super) enum Step {
     Show(Plain),
     /// Prepare the next authority, which is published and does not sign yet
     ///
-    /// One that is prepared already and can sign is shown again, not thrown away. Let every agent
-    /// and federated domain learn of it before it is activated: `status` shows how many agents have.
+    /// One that is prepared already and can sign is shown again, not thrown away. Let every agent,
+    /// every server below or above and every federated domain learn of it before it is activated:
+    /// `status` shows how far it has come round in the own trust domain.
     Prepare(Plain),
     /// Let a prepared authority sign from now on
     Activate(One),
@@ -109,6 +110,15 @@ impl Plain {
     async fn prepare(self, kind: Kind, output: &mut Output) -> anyhow::Result<()> {
         let client = self.connection.connect(output).await?;
         let prepared = call::prepare(&client, kind).await?;
+        let id = prepared.as_ref().map_or("", |state| &state.authority_id);
+        if let Ok(found) = status::ask(&client, kind).await
+            && status::is_unknown_above(&found, id)
+        {
+            output.note(
+                "Warning: the server above does not know this key yet, and its tokens would be \
+                 refused elsewhere; the log says why, and `status` when it knows it",
+            )?;
+        }
         print(self.format, ("Prepared", "prepared_authority"), (kind, prepared.as_ref()), output)
     }
 }
@@ -133,12 +143,11 @@ impl One {
         }
         if step == Named::Activate
             && let Ok(found) = status::ask(&client, kind).await
-            && let strangers @ 1.. = status::strangers(&found)
         {
-            output.note(&format!(
-                "Warning: {strangers} agents have not said that they have the bundle of now. An \
-                 agent that does not know this authority refuses what it signs until it has synced"
-            ))?;
+            let id = changed.as_ref().map_or("", |state| &state.authority_id);
+            for stranger in status::strangers(&found, id) {
+                output.note(&format!("Warning: {stranger}"))?;
+            }
         }
         let names = match step {
             Named::Activate => ("Activated", "activated_authority"),

@@ -12,6 +12,8 @@ use steeple_proto::spire::api::server::localauthority::v1::{
 };
 use steeple_proto::spire::api::server::svid::v1 as svid_pb;
 use steeple_proto::spire::api::server::svid::v1::svid_client::SvidClient;
+use steeple_proto::steeple::authority::v1::authority_use_client::AuthorityUseClient;
+use steeple_proto::steeple::authority::v1::{GetUseRequest, Kind};
 
 use super::*;
 use crate::api::limits::{Limited, Source};
@@ -298,4 +300,33 @@ async fn a_server_above_that_does_not_answer_holds_up_no_key_from_below() {
     upstream.state().takes = Duration::ZERO;
     publish(below, Some(key)).await.unwrap();
     assert_eq!(upstream.keys()[0].key_id, "kid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_below_counts_once_the_bundle_has_come_round_there() {
+    let server = Server::new().await;
+    with_downstream(&server, 0).await;
+    let below = server.peer("spiffe://td/below", "1");
+    let others = [
+        server.local(),
+        server.anonymous(),
+        server.agent("a").await,
+        server.peer("spiffe://td/web", "1"),
+    ];
+    for channel in others.into_iter().chain([below.clone()]) {
+        let request = bundle_pb::GetBundleRequest { output_mask: None };
+        BundleClient::new(channel).get_bundle(request).await.unwrap();
+    }
+    let counts = async || {
+        let request = GetUseRequest { kind: Kind::X509.into() };
+        let answer = AuthorityUseClient::new(server.local()).get_use(request).await.unwrap();
+        let answer = answer.into_inner();
+        (answer.servers_below, answer.servers_below_up_to_date)
+    };
+    assert_eq!(counts().await, (1, 0));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(counts().await, (1, 1));
+    let key = Some(jwt_key("changes the bundle"));
+    publish(below, key).await.unwrap();
+    assert_eq!(counts().await, (1, 0));
 }

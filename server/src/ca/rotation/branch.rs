@@ -1,14 +1,14 @@
 //! What a server does because another one stands above it: its keys are published there, and what
 //! is vouched for there is vouched for here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
 use steeple::bundle::JwtAuthority;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::RotationError;
@@ -19,6 +19,7 @@ use super::vouched::root_id;
 use crate::audit::Correlation;
 use crate::audit::event::{AuthorityStep, Caller, Event};
 use crate::ca::authorities::AuthorityId;
+use crate::ca::control::{Above, Publication};
 use crate::ca::slots::{Kind, Slot, Status};
 use crate::ca::upstream::{Published, UpstreamAuthority, Vouched};
 use crate::ca::{BundleChange, Ledger};
@@ -34,7 +35,7 @@ pub(super) struct Branch {
     /// What upstream said last, as far as the bundle follows it.
     said: Option<Arc<Vouched>>,
     /// The keys of this server that upstream knows, or does not want to.
-    published: BTreeSet<AuthorityId>,
+    published: BTreeMap<AuthorityId, Publication>,
     /// The keys of this server that upstream knew once, in the life of this process.
     known_above: BTreeSet<AuthorityId>,
     /// The roots that no CA is taken from, by what upstream said last.
@@ -46,7 +47,8 @@ pub(super) struct Branch {
 impl Branch {
     pub(super) fn new(upstream: Arc<dyn UpstreamAuthority>) -> Self {
         let (vouched, said) = (upstream.vouched(), None);
-        let [published, known_above, distrusted] = [(); 3].map(|()| BTreeSet::new());
+        let [known_above, distrusted] = [(); 2].map(|()| BTreeSet::new());
+        let published = BTreeMap::new();
         Self { upstream, vouched, said, published, known_above, distrusted, warned: false }
     }
 
@@ -91,14 +93,14 @@ impl<L: Ledger> Keeper<L> {
             let Some(branch) = &mut self.branch else { return Ok(()) };
             match timeout(PATIENCE, branch.upstream.publish_jwt_key(key)).await {
                 Ok(Ok(Published::Keys(keys))) => {
-                    branch.published.insert(id.clone());
+                    branch.published.insert(id.clone(), Publication::At(Instant::now()));
                     branch.known_above.insert(id.clone());
                     branch.warned = false;
                     info!(key_id = %id, "JWT key published upstream");
                     self.add_keys(keys).await?;
                 }
                 Ok(Ok(Published::NotTaken)) => {
-                    branch.published.insert(id);
+                    branch.published.insert(id, Publication::NotTaken);
                     if !std::mem::replace(&mut branch.warned, true) {
                         warn!(
                             "the upstream authority takes no JWT keys; the tokens of this \
@@ -278,7 +280,7 @@ impl<L: Ledger> Keeper<L> {
         branch.known_above.retain(|id| own.contains(id));
         // What upstream has lost, it is told again.
         let is_known = |id: &AuthorityId| says.jwt_keys.iter().any(|key| key.key_id == id.as_str());
-        branch.published.retain(is_known);
+        branch.published.retain(|id, _| is_known(id));
         branch.said = Some(says);
     }
 
@@ -296,12 +298,17 @@ impl<L: Ledger> Keeper<L> {
         self.is_made_here(Kind::JwtKey, id) && !was_taken
     }
 
+    /// What became of the keys of this server above.
+    pub(super) fn above(&self) -> Above {
+        self.branch.as_ref().map(|branch| branch.published.clone())
+    }
+
     fn unpublished(&self) -> Vec<JwtAuthority> {
         let Some(branch) = &self.branch else { return Vec::new() };
         let bundle = self.bundle();
         let records = self.journal().records().iter();
         let in_use = records.filter(|r| r.kind == Kind::JwtKey && r.status != Status::Old);
-        let missing = in_use.filter(|record| !branch.published.contains(&record.authority_id));
+        let missing = in_use.filter(|record| !branch.published.contains_key(&record.authority_id));
         let vouched = missing.filter_map(|record| {
             let id = record.authority_id.as_str();
             bundle.jwt_authorities.iter().find(|key| key.key_id == id && !key.tainted)

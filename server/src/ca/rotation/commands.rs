@@ -61,6 +61,11 @@ impl<L: Ledger> Keeper<L> {
             Preparation::Ready => {}
             Preparation::New(slot) => self.prepare(by, kind, slot).await.map_err(failed)?,
         }
+        // Whoever asks goes on once the key is known, and it is not known before it is so above. That
+        // it cannot be published now is no reason not to have it, and is said where it is asked for.
+        if kind == Kind::JwtKey {
+            self.publish_keys().await.map_err(failed)?;
+        }
         let prepared = self.journal().prepared(kind).map(Standing::from);
         prepared.ok_or(ControlError::Unknown)
     }

@@ -49,9 +49,41 @@ impl Status {
     }
 }
 
-/// How many agents have not said that they have the bundle of now.
-pub(super) fn strangers(found: &pb::GetUseResponse) -> u32 {
-    found.agents.saturating_sub(found.agents_up_to_date)
+/// Whether the server above is to know this key, and does not.
+pub(super) fn is_unknown_above(found: &pb::GetUseResponse, authority_id: &str) -> bool {
+    above(found, authority_id) == "unknown"
+}
+
+fn above<'a>(found: &'a pb::GetUseResponse, authority_id: &str) -> &'a str {
+    let mut known = found.authorities.iter();
+    known.find(|known| known.authority_id == authority_id).map_or("", |known| &known.above)
+}
+
+/// Who does not know an authority yet that is to sign, as far as that is known: one warning each.
+pub(super) fn strangers(found: &pb::GetUseResponse, authority_id: &str) -> Vec<String> {
+    let agents = found.agents.saturating_sub(found.agents_up_to_date);
+    let servers = found.servers_below.saturating_sub(found.servers_below_up_to_date);
+    let agents = (agents > 0).then(|| {
+        format!(
+            "{agents} agents have not said that they have the bundle of now. An agent that does \
+             not know this authority refuses what it signs until it has synced"
+        )
+    });
+    let servers = (servers > 0).then(|| {
+        format!(
+            "{servers} servers below have not had the bundle of now for long enough to have \
+             passed it on. What this authority signs is refused below them until they have"
+        )
+    });
+    let above = match above(found, authority_id) {
+        "unknown" => Some("does not know this key; its log says why"),
+        "new" => Some("has known this key for a few seconds only"),
+        _ => None,
+    };
+    let above = above.map(|what| {
+        format!("the server above {what}. Its tokens are refused elsewhere until it has come round")
+    });
+    [agents, servers, above].into_iter().flatten().collect()
 }
 
 pub(super) async fn ask(client: &Client, kind: Kind) -> anyhow::Result<pb::GetUseResponse> {
@@ -130,12 +162,27 @@ fn pretty(kind: Kind, found: &pb::GetUseResponse) -> String {
         if kind == Kind::X509 {
             text += &format!("  SVIDs of agents: {}\n", known.agent_svids);
         }
+        let above = match &*known.above {
+            "" => "",
+            "unknown" => "unknown, as it was not published there yet",
+            "new" => "published a moment ago",
+            "known" => "published",
+            other => other,
+        };
+        if !above.is_empty() {
+            text += &format!("  At the server above: {}\n", shown::plain(above));
+        }
         text.push('\n');
     }
     let silent = found.agents.saturating_sub(found.agents_reporting);
     text += &format!("Agents reporting: {}\n", found.agents_reporting);
     text += &format!("Agents not reporting: {silent}\n");
     text += &format!("Agents with the current bundle: {}\n", found.agents_up_to_date);
+    if found.servers_below != 0 {
+        text += &format!("Servers below: {}\n", found.servers_below);
+        let up_to_date = found.servers_below_up_to_date;
+        text += &format!("Servers below that have passed on the current bundle: {up_to_date}\n");
+    }
     text += &format!("Signatures counted since: {}\n", shown::time(found.counting_since));
     if found.failing_since != 0 {
         let (since, why) = (shown::time(found.failing_since), &found.failing_because);
@@ -152,6 +199,8 @@ fn to_json(found: &pb::GetUseResponse) -> Value {
         ("agents_reporting", json!(found.agents_reporting)),
         ("agents_not_reporting", json!(silent)),
         ("agents_up_to_date", json!(found.agents_up_to_date)),
+        ("servers_below", json!(found.servers_below)),
+        ("servers_below_up_to_date", json!(found.servers_below_up_to_date)),
         ("authorities", wire::array(&found.authorities, one_to_json)),
         ("failing_since", wire::integer(found.failing_since)),
         ("failing_because", json!(found.failing_because)),
@@ -171,6 +220,7 @@ fn one_to_json(known: &pb::Use) -> Value {
         ("agent_svids", json!(known.agent_svids)),
         ("signed_cas", wire::integer(known.signed_cas)),
         ("last_ca_expires_at", wire::integer(known.last_ca_expires_at)),
+        ("above", json!(known.above)),
     ])
 }
 
@@ -244,15 +294,32 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_a_stranger_until_it_has_the_bundle() {
-        let check = |agents, agents_up_to_date, expected| {
-            let found = pb::GetUseResponse { agents, agents_up_to_date, ..Default::default() };
-            assert_eq!(strangers(&found), expected);
+    fn whoever_does_not_know_an_authority_yet_is_a_stranger() {
+        let check = |agents: (u32, u32), servers: (u32, u32), above: &str, expected: &[&str]| {
+            let found = pb::GetUseResponse {
+                agents: agents.0,
+                agents_up_to_date: agents.1,
+                servers_below: servers.0,
+                servers_below_up_to_date: servers.1,
+                authorities: vec![pb::Use {
+                    above: above.into(),
+                    ..known("prepared", false, 0, 0)
+                }],
+                ..Default::default()
+            };
+            let found = strangers(&found, "ab");
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.starts_with(expected), "{found}");
+            }
         };
-        check(0, 0, 0);
-        check(3, 1, 2);
+        check((0, 0), (0, 0), "", &[]);
+        check((3, 1), (1, 1), "known", &["2 agents have not said"]);
         // One that was forgotten in between.
-        check(1, 2, 0);
+        check((1, 2), (2, 1), "", &["1 servers below have not had"]);
+        check((0, 0), (0, 0), "unknown", &["the server above does not know this key; its log"]);
+        let new = "the server above has known this key for a few";
+        check((1, 0), (1, 0), "new", &["1 agents", "1 servers below", new]);
     }
 
     #[test]
@@ -265,18 +332,21 @@ mod tests {
             authorities: vec![known("old", true, 5, 1)],
             failing_since: 2_000_000_060,
             failing_because: "no CA".into(),
+            servers_below: 2,
+            servers_below_up_to_date: 1,
         };
         assert_eq!(
             pretty(Kind::X509, &found),
             "X.509 authority (old, tainted):\n  Authority ID: ab\n  Signed and not expired: 0\n  \
              Held by workloads: 5 SVIDs on 1 agents\n  SVIDs of agents: 1\n\n\
              Agents reporting: 2\nAgents not reporting: 1\nAgents with the current bundle: 1\n\
+             Servers below: 2\nServers below that have passed on the current bundle: 1\n\
              Signatures counted since: 2033-05-18 03:33:20 +0000 UTC\n\
              Rotation fails since 2033-05-18 03:34:20 +0000 UTC: no CA\n"
         );
         assert_eq!(
             to_json(&found).to_string(),
-            r#"{"agents":3,"agents_not_reporting":1,"agents_reporting":2,"agents_up_to_date":1,"authorities":[{"agent_svids":1,"authority_id":"ab","expires_at":"0","held":"5","held_by_agents":1,"last_ca_expires_at":"0","last_expires_at":"0","signed":"0","signed_cas":"0","status":"old","tainted":true}],"counting_since":"2000000000","failing_because":"no CA","failing_since":"2000000060"}"#
+            r#"{"agents":3,"agents_not_reporting":1,"agents_reporting":2,"agents_up_to_date":1,"authorities":[{"above":"","agent_svids":1,"authority_id":"ab","expires_at":"0","held":"5","held_by_agents":1,"last_ca_expires_at":"0","last_expires_at":"0","signed":"0","signed_cas":"0","status":"old","tainted":true}],"counting_since":"2000000000","failing_because":"no CA","failing_since":"2000000060","servers_below":2,"servers_below_up_to_date":1}"#
         );
     }
 }

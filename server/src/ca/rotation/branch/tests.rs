@@ -234,6 +234,27 @@ async fn keys_that_sign_tokens_go_up_and_come_down() {
     assert_eq!(ours(&bench), [own, "more".into()]);
 }
 
+/// Who has prepared a key lets it sign once it has come round, and it comes round by what is above.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_prepared_is_known_above_or_said_not_to_be() {
+    let root = Tier::root();
+    let (bench, upstream) = bench(root.below("td", 9 * HOUR), &root);
+    upstream.state().keys = Some(Vec::new());
+    let (control, _tasks) = run(bench.start(HOUR).await.unwrap());
+    let prepared = control.prepare(BY, Kind::JwtKey).await.unwrap().id;
+    assert_eq!(upstream.keys().last().unwrap().key_id, prepared.to_string());
+    assert_eq!(control.publication(&prepared), Some(Publication::At(Instant::now())));
+    control.change(BY, Change::Activate, (Kind::JwtKey, prepared.as_str())).await.unwrap();
+
+    upstream.state().away = true;
+    let next = control.prepare(BY, Kind::JwtKey).await.unwrap().id;
+    assert_eq!(control.publication(&next), Some(Publication::Missing));
+    upstream.state().away = false;
+    assert_eq!(control.prepare(BY, Kind::JwtKey).await.unwrap().id, next);
+    assert_eq!(control.publication(&next), Some(Publication::At(Instant::now())));
+    assert_eq!(upstream.keys().last().unwrap().key_id, next.to_string());
+}
+
 /// Scenario force-rotation-upstream-authority, for what does not say what it vouches for.
 #[tokio::test(start_paused = true)]
 async fn an_upstream_authority_is_tainted_and_revoked_by_hand_once_nothing_depends_on_it() {
