@@ -1,15 +1,25 @@
 //! Roots that are replaced by hand, and all tiers that move with them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use steeple_proto::spire::api::server::localauthority::v1 as pb;
 use steeple_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
 use tonic::transport::Channel;
 
 use super::{
-    DISK, below_with, check_validated, downstream_entry, jwt_keys, svid, this_process, verified,
-    write_ca,
+    DISK, below_with, check_validated, downstream_entry, jwt_keys, svid, this_process, token,
+    validates, verified, write_ca,
 };
 use crate::harness::workload::{self, first_answer};
-use crate::harness::{Deployment, Dir, Settings, api, eventually};
+use crate::harness::{Deployment, Dir, Settings, api, eventually, stderr};
+
+/// The ID of the key that signed a token.
+fn key_of(token: &str) -> String {
+    let (header, _) = token.split_once('.').unwrap();
+    let header = URL_SAFE_NO_PAD.decode(header).unwrap();
+    let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+    header["kid"].as_str().unwrap().to_owned()
+}
 
 fn authorities(node: &Deployment) -> LocalAuthorityClient<Channel> {
     LocalAuthorityClient::new(api::admin(&node.dir))
@@ -200,4 +210,42 @@ async fn a_branch_leaves_a_key_that_was_revoked_above_while_it_was_away() {
     });
     assert!(!jwt_keys(&node).contains(&old));
     check_validated(&node, &root).await;
+}
+
+/// Whoever activates when nobody is said to be missing cuts nobody off, in any branch.
+#[tokio::test]
+async fn an_authority_that_has_come_round_is_known_in_every_branch_when_it_signs() {
+    let root = Deployment::start();
+    downstream_entry(&root);
+    let branches = [(); 2].map(|()| {
+        Deployment::with(Settings { server: below_with(&root, ""), ..Settings::default() })
+    });
+    let nodes = [&root, &branches[0], &branches[1]];
+    for node in nodes {
+        node.register("/web", &[&this_process()]);
+        first_answer(&node.socket()).await;
+    }
+    for from in nodes {
+        let prepared = from.admin_json(&["localauthority", "jwt", "prepare"]);
+        let id = prepared["prepared_authority"]["authority_id"].as_str().unwrap().to_owned();
+        // It is known above with the answer.
+        assert!(jwt_keys(&root).contains(&id));
+        eventually("the key has come round", || {
+            let status = from.admin_json(&["localauthority", "jwt", "status"]);
+            let authorities = status["authorities"].as_array().unwrap();
+            let above = &authorities.iter().find(|known| known["authority_id"] == *id)?["above"];
+            let is_known = status["agents"] == status["agents_up_to_date"]
+                && status["servers_below"] == status["servers_below_up_to_date"]
+                && (above == "known" || above == "");
+            is_known.then_some(())
+        });
+        let activated =
+            from.try_admin(&["localauthority", "jwt", "activate", "--authority-id", &id]);
+        assert!(activated.status.success() && stderr(&activated).is_empty(), "{activated:?}");
+        let token = token(from).await;
+        assert_eq!(key_of(&token), id);
+        for to in nodes {
+            assert!(validates(to, &token).await, "of {} at {}", from.agent_id, to.agent_id);
+        }
+    }
 }
