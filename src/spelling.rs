@@ -12,6 +12,9 @@ use thiserror::Error;
 #[cfg(feature = "testing")]
 pub mod commands;
 
+/// Flags whose value is any text, one that begins with a dash as well.
+const TEXTS: &[&str] = &["--audience", "--hint", "--joinToken", "--join-token"];
+
 /// The exit code of a command line that is not understood.
 const USAGE: u8 = 2;
 
@@ -39,17 +42,35 @@ pub enum InstanceError {
 /// The arguments as this program's parser knows them.
 #[must_use]
 pub fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut is_literal = false;
-    let read = |argument: OsString| {
-        is_literal |= argument == "--";
-        if !is_literal && is_long_with_one_dash(&argument) {
-            let mut longer = OsString::from("-");
-            longer.push(argument);
-            return longer;
+    let mut arguments = arguments.peekable();
+    let mut known = Vec::new();
+    while let Some(argument) = arguments.next() {
+        if argument == "--" {
+            known.push(argument);
+            break;
         }
-        argument
-    };
-    arguments.map(read).collect()
+        let is_spires = is_long_with_one_dash(&argument);
+        let mut longer = OsString::from(if is_spires { "-" } else { "" });
+        longer.push(argument);
+        // Of SPIRE's flags the next argument is the value, whatever it looks like.
+        let is_value =
+            |next: &OsString| is_long_with_one_dash(next) || (is_spires && has_two_dashes(next));
+        if TEXTS.iter().any(|flag| longer == *flag)
+            && let Some(value) = arguments.next_if(is_value)
+        {
+            longer.push("=");
+            longer.push(value);
+        }
+        known.push(longer);
+    }
+    known.extend(arguments);
+    known
+}
+
+/// Whether a flag is written as SPIRE's tools write theirs, with one dash.
+#[must_use]
+pub fn is_spires(arguments: &[OsString]) -> bool {
+    arguments.iter().take_while(|argument| *argument != "--").any(is_long_with_one_dash)
 }
 
 /// Flags as Go's are: a switch may be given a value behind an equals sign (`-node=false`), and of a flag
@@ -128,7 +149,12 @@ pub fn is_called(name: &str, program: Option<&OsStr>) -> bool {
     program.map(Path::new).and_then(Path::file_name).is_some_and(|found| found == name)
 }
 
-/// Whether this is a dash and a word of several letters. No flag here has a value that looks so.
+fn has_two_dashes(argument: &OsString) -> bool {
+    argument.as_encoded_bytes().starts_with(b"--")
+}
+
+/// Whether this is a dash and a word of several letters. No flag here has a value that looks so, but
+/// for [`TEXTS`].
 fn is_long_with_one_dash(argument: &OsString) -> bool {
     let mut bytes = argument.as_encoded_bytes().iter();
     bytes.next() == Some(&b'-')
@@ -153,6 +179,22 @@ mod tests {
         check("-output=json --output -h -V -", "--output=json --output -h -V -");
         check("-dns a -- -dns", "--dns a -- -dns");
         check("-1 -1a", "-1 -1a");
+    }
+
+    #[test]
+    fn a_text_may_begin_with_a_dash() {
+        check("-hint -dash -dns a", "--hint=-dash --dns a");
+        check("-audience --x --audience -ab", "--audience=--x --audience=-ab");
+        check("--hint --admin -hint=-a -dns -b", "--hint --admin --hint=-a --dns -b");
+        check("-hint -", "--hint -");
+        check("-- -hint -dash", "-- -hint -dash");
+    }
+
+    #[test]
+    fn one_dash_tells_who_is_used_to_spires_tools() {
+        let is = |text: &str| is_spires(&text.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert!(is("entry create -node"));
+        assert!(!is("entry create --node -h -f x -- -node"));
     }
 
     #[test]

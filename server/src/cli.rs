@@ -31,6 +31,7 @@ mod tests;
 mod token;
 mod upstream_authority;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -185,10 +186,8 @@ pub fn main() -> ExitCode {
         output.error(&anyhow::Error::from(error).context("holding signals"));
         return ExitCode::FAILURE;
     }
-    let arguments = spelling::with_two_dashes(std::env::args_os());
     let name = Name::of_this_process();
-    let parsed = name.command(Cli::command()).try_get_matches_from(arguments);
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let cli = match parse(name, std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => return spelling::refuse(&error, name == Name::Spire),
     };
@@ -199,6 +198,15 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Reads the command line of a program that was called by that name.
+fn parse(name: Name, arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let command = name.command(Cli::command());
+    let is_spires = name == Name::Spire || spelling::is_spires(&arguments);
+    let command = if is_spires { name::tolerant(command) } else { command };
+    let arguments = spelling::with_two_dashes(arguments.into_iter());
+    Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
 }
 
 fn run(cli: Cli, output: &mut Output) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 
 use clap::Command;
+use clap::builder::Resettable;
 use steeple::spelling::{is_called, with_go_flags};
 
 /// What is different under the other name.
@@ -12,6 +13,9 @@ Called as spire-server, this is steeple-server for scripts that were written for
 - Without --socket, --instance or an environment variable the admin socket is
   /tmp/spire-server/private/api.sock, and that of steeple-server if there is none.
 - `entry update` resets the fields that are not named, as with --replace.
+- Lists are blocks and no tables on a terminal, too, as with --output pretty.
+- Flags that say nothing beside --data or --node are ignored, with a warning. So they are under the
+  other name where a flag has one dash.
 Configurations are those of steeple-server; `config import` translates SPIRE's.";
 
 /// What is the same under both.
@@ -52,13 +56,34 @@ impl Name {
         let command = with_go_flags(command, &[]).name(self.as_str()).bin_name(self.as_str());
         match self {
             Self::Steeple => command.after_help(NOTE),
-            Self::Spire => command.after_help(AS_SPIRE).mut_subcommand("entry", |entry| {
-                entry.mut_subcommand("update", |update| {
-                    update.mut_arg("replace", |replace| replace.default_value("true"))
+            Self::Spire => command
+                .after_help(AS_SPIRE)
+                .mut_subcommand("entry", |entry| {
+                    let update = |update: Command| {
+                        update.mut_arg("replace", |replace| replace.default_value("true"))
+                    };
+                    entry.mut_subcommand("update", update).mut_subcommand("show", in_blocks)
                 })
-            }),
+                .mut_subcommand("agent", |agent| agent.mut_subcommand("list", in_blocks)),
         }
     }
+}
+
+/// The same command line, which takes flags that say nothing beside others, as SPIRE's do.
+pub(super) fn tolerant(command: Command) -> Command {
+    let beside = |command: Command, id: &'static str| {
+        command.mut_arg(id, |arg| arg.conflicts_with(Resettable::Reset))
+    };
+    command.mut_subcommand("entry", |entry| {
+        entry
+            .mut_subcommand("create", |create| beside(beside(create, "data"), "node"))
+            .mut_subcommand("update", |update| beside(update, "data"))
+    })
+}
+
+/// A list that is no table unless that is asked for.
+fn in_blocks(list: Command) -> Command {
+    list.mut_arg("output", |output| output.default_value("pretty"))
 }
 
 #[cfg(test)]

@@ -58,9 +58,7 @@ fn parse(command: &str) -> Result<Cli, clap::Error> {
 /// The same under a name.
 fn parse_as(name: Name, command: &str) -> Result<Cli, clap::Error> {
     let words = std::iter::once(name.as_str()).chain(command.split(' '));
-    let arguments = spelling::with_two_dashes(words.map(Into::into));
-    let matches = name.command(Cli::command()).try_get_matches_from(arguments)?;
-    Cli::from_arg_matches(&matches)
+    super::parse(name, words.map(Into::into).collect())
 }
 
 /// Runs a command against this server.

@@ -44,6 +44,7 @@ impl Create {
     pub(in crate::cli) async fn run(self, output: &mut Output) -> anyhow::Result<()> {
         let (connection, format) = (self.connection.clone(), self.format);
         let if_not_exists = self.if_not_exists;
+        self.warn_of_what_says_nothing(output)?;
         let entries = self.entries()?;
         let client = connection.connect(output).await?;
         let mut api = client.entries();
@@ -59,14 +60,30 @@ impl Create {
         }
         let failed = done.results.iter().filter(|result| !batch::is_ok(result.status.as_ref()));
         let failed = failed.count();
+        for (result, sent) in done.results.iter_mut().zip(&sent) {
+            result.entry.get_or_insert_with(|| sent.clone());
+        }
         if format.output.is_json() {
             output.json(&json!({ "results": json::array(&done.results, result_json) }))?;
         } else {
-            for (result, sent) in done.results.iter().zip(&sent) {
-                print(result, sent, output)?;
+            for result in &done.results {
+                print(result, output)?;
             }
         }
         report("create", failed, done.results.len(), done.stopped)
+    }
+
+    /// The flags that are taken beside others, as SPIRE takes them, and do nothing there.
+    fn warn_of_what_says_nothing(&self, output: &mut Output) -> anyhow::Result<()> {
+        if self.data.is_some() {
+            if self.node || self.entry_id.is_some() || self.fields.are_any_named() {
+                output.note(file::ALONE)?;
+            }
+        } else if self.node && self.fields.parent_id.is_some() {
+            output
+                .note("Warning: --parent-id is ignored, as with --node the server is the parent")?;
+        }
+        Ok(())
     }
 
     /// What is to be created, complete.
@@ -136,11 +153,10 @@ fn result_json(result: &pb::batch_create_entry_response::Result) -> Value {
 /// A new entry to standard output; one that was refused, or the one in its way, to standard error.
 fn print(
     result: &pb::batch_create_entry_response::Result,
-    sent: &types::Entry,
     output: &mut Output,
 ) -> anyhow::Result<()> {
     let status = result.status.clone().unwrap_or_default();
-    let block = pretty::entry(result.entry.as_ref().unwrap_or(sent));
+    let block = result.entry.as_ref().map(pretty::entry).unwrap_or_default();
     if batch::is_ok(result.status.as_ref()) {
         return output.raw(block.as_bytes());
     }

@@ -8,7 +8,7 @@ use super::draft::Draft;
 use crate::cli::args::{Moment, Seconds, trust_domain_or_none};
 
 /// The fields of an entry.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(super) struct Fields {
     /// The identity that is given
     #[arg(long, value_name = "SPIFFE ID", alias = "spiffeID")]
@@ -55,6 +55,10 @@ pub(super) struct Fields {
 }
 
 impl Fields {
+    pub(super) fn are_any_named(&self) -> bool {
+        self.clone().into_draft(None) != Draft::default()
+    }
+
     pub(super) fn into_draft(self, id: Option<String>) -> Draft {
         Draft {
             id,

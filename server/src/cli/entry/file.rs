@@ -15,6 +15,10 @@ use super::draft::Draft;
 
 mod yaml;
 
+/// What is said of the fields of an entry that are named beside a file.
+pub(super) const ALONE: &str =
+    "Warning: the flags beside --data are ignored, as the file says all there is to say";
+
 /// The entries of a file, or of standard input if it is `-`.
 pub(super) fn entries(path: &Path) -> anyhow::Result<Vec<Draft>> {
     let file: Entries = parse(&read(path)?, path)?;

@@ -47,6 +47,10 @@ pub(super) type Outcome = pb::batch_update_entry_response::Result;
 impl Update {
     pub(in crate::cli) async fn run(self, output: &mut Output) -> anyhow::Result<()> {
         let (connection, format) = (self.connection.clone(), self.format);
+        let is_ignored = self.entry_id.is_some() || self.fields.are_any_named();
+        if self.data.is_some() && is_ignored {
+            output.note(file::ALONE)?;
+        }
         let mut drafts = self.drafts()?;
         let client = connection.connect(output).await?;
         for draft in drafts.iter_mut().filter(|draft| draft.has_half_of_the_attributes()) {
@@ -168,10 +172,11 @@ fn confirmed(mut result: Outcome, sent: &types::Entry) -> Outcome {
     result
 }
 
-fn result_json((_, result): &(types::Entry, Outcome)) -> Value {
+/// The result with the entry: as it is now, or as it was sent if it was refused.
+fn result_json((sent, result): &(types::Entry, Outcome)) -> Value {
     json::object([
         ("status", json::optional(result.status.as_ref(), json::status)),
-        ("entry", json::optional(result.entry.as_ref(), json::entry)),
+        ("entry", json::entry(result.entry.as_ref().unwrap_or(sent))),
     ])
 }
 

@@ -212,6 +212,9 @@ async fn a_list_is_a_table_on_a_terminal_and_blocks_elsewhere() {
     assert_eq!(run(&server, "entry show --output table").await.out, table);
     assert_eq!(run_on(&server, terminal, "entry show").await.out, table);
     assert_eq!(run_on(&server, terminal, "entry show -output pretty").await.out, blocks);
+    assert_eq!(run_as(&server, Name::Spire, terminal, "entry show").await.out, blocks);
+    let asked = run_as(&server, Name::Spire, terminal, "entry show -output table").await.out;
+    assert_eq!(asked, table);
 }
 
 #[tokio::test]
@@ -281,4 +284,42 @@ async fn a_replacement_resets_what_is_not_named_and_is_spires_way_to_update() {
     let seen =
         run_named(&Scripted::default(), Name::Spire, "entry update -entryID e -hint h").await;
     assert_eq!(seen.error.as_deref(), Some("the SPIFFE ID is missing"));
+}
+
+#[tokio::test]
+async fn what_was_refused_is_shown_as_it_was_sent() {
+    let check = async |command: &str, verb: &str, path: &str| {
+        let seen = run(&Scripted::default(), &format!("{command} --output json")).await;
+        let printed: serde_json::Value = serde_json::from_str(&seen.out).unwrap();
+        let result = &printed["results"][0];
+        assert_eq!((&result["status"]["code"], &result["entry"]["hint"]), (&5.into(), &"x".into()));
+        assert_eq!(result["entry"]["spiffe_id"]["path"], path);
+        assert_eq!(seen.error, Some(format!("failed to {verb} the entry")));
+    };
+    let fields = "-spiffeID spiffe://td/a -parentID spiffe://td/b -selector a:b -hint x";
+    check(&format!("entry create -entryID gone {fields}"), "create", "/a").await;
+    check(&format!("entry update -entryID gone {fields}"), "update", "/a").await;
+}
+
+#[tokio::test]
+async fn what_spires_tools_ignore_is_ignored_for_whoever_writes_as_they_do() {
+    let server = Scripted::default();
+    let node = "entry create -node -parentID spiffe://td/x -spiffeID spiffe://td/a -selector a:b";
+    let seen = run(&server, node).await;
+    assert!(seen.out.contains("Parent ID               : spiffe://td/spire/server"), "{seen:?}");
+    assert!(seen.err.starts_with("Warning: --parent-id is ignored"), "{seen:?}");
+    let file = file(&["e1"]);
+    let name = file.path().display();
+    let beside = "Warning: the flags beside --data are ignored";
+    let data = format!("entry create --data {name} --hint h --entry-id e2 --node");
+    let seen = run_named(&server, Name::Spire, &data).await;
+    assert!(seen.err.starts_with(beside), "{seen:?}");
+    assert_eq!((seen.out, seen.error), (block("e1"), None));
+    let seen = run(&server, &format!("entry update -data {name} -hint h")).await;
+    assert!(seen.err.starts_with(beside), "{seen:?}");
+    assert_eq!(server.updates.lock().unwrap()[0].entries[0].hint, "");
+    let seen = run(&server, &format!("entry create -data {name}")).await;
+    assert_eq!(seen.err, "");
+    let seen = run(&server, &format!("{node} -hint -dash").replace(" -node", "")).await;
+    assert!(seen.out.contains("Hint                    : -dash\n"), "{seen:?}");
 }

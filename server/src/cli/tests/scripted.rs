@@ -30,7 +30,7 @@ pub(super) struct Scripted {
 
 impl Scripted {
     fn status(&self, id: &str) -> types::Status {
-        let (code, message) = match id {
+        let (code, message) = match id.rsplit('.').next().unwrap_or_default() {
             "similar" => (Code::AlreadyExists, "similar entry already exists"),
             "gone" => (Code::NotFound, "entry not found"),
             _other => (Code::Ok, ""),
@@ -114,7 +114,9 @@ impl entry_server::Entry for Scripted {
                 entry.hint = "h".into();
                 entry.revision_number = 7;
             }
-            pb::batch_create_entry_response::Result { status: Some(status), entry: Some(entry) }
+            let is_shown = Code::from(status.code) != Code::NotFound;
+            let entry = is_shown.then_some(entry);
+            pb::batch_create_entry_response::Result { status: Some(status), entry }
         };
         let results = entries.into_iter().map(result).collect();
         Ok(Response::new(pb::BatchCreateEntryResponse { results }))

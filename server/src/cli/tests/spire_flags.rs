@@ -13,9 +13,7 @@ fn commands() -> Vec<commands::Command> {
 /// What the program says to these words under a name.
 fn parse_words(name: Name, words: &[String]) -> Result<Cli, clap::Error> {
     let words = words.iter().skip(1).map(Into::into);
-    let arguments = spelling::with_two_dashes(std::iter::once(name.as_str().into()).chain(words));
-    let matches = name.command(Cli::command()).try_get_matches_from(arguments)?;
-    Cli::from_arg_matches(&matches)
+    super::super::parse(name, std::iter::once(name.as_str().into()).chain(words).collect())
 }
 
 #[test]
