@@ -14,7 +14,7 @@ use super::output::Output;
 use super::{Connection, Format, pretty};
 
 mod delete;
-mod list;
+pub(super) mod list;
 pub(super) mod set;
 
 /// What can be done with bundles.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use futures_util::stream;
+use steeple_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
 use steeple_proto::spire::api::server::entry::v1::entry_server::EntryServer;
 use tokio::net::UnixListener;
 use tonic::transport::Server;
@@ -17,6 +18,7 @@ mod apply;
 mod entries;
 mod flags;
 mod scripted;
+mod scripted_bundles;
 mod spire_flags;
 
 use self::scripted::Scripted;
@@ -80,6 +82,7 @@ async fn run_as(server: &Scripted, name: Name, terminal: Terminal, command: &str
         Some((accepted, listener))
     });
     let served = Server::builder()
+        .add_service(BundleServer::new(server.clone()))
         .add_service(EntryServer::new(server.clone()))
         .add_service(HealthServer::new(server.clone()))
         .serve_with_incoming(incoming);

@@ -101,6 +101,21 @@ impl Registry {
     }
 }
 
+/// Checks content, and that there is a bundle for each trust domain that it federates with, save for
+/// those that it did before.
+pub fn check_content(
+    own: &TrustDomain,
+    content: &EntryContent,
+    before: &BTreeSet<TrustDomain>,
+    has_bundle: impl Fn(&TrustDomain) -> bool,
+) -> Result<(), EntryWriteError> {
+    content.check(own).map_err(EntryWriteError::Invalid)?;
+    match content.federates_with.difference(before).find(|name| !has_bundle(name)) {
+        Some(missing) => Err(EntryWriteError::NoFederatedBundle(missing.clone())),
+        None => Ok(()),
+    }
+}
+
 /// The ID of a new entry, and whether its creator chose it.
 struct Chosen {
     id: EntryId,
@@ -181,18 +196,13 @@ fn delete(draft: &mut Draft<'_>, id: &EntryId) -> Result<Arc<Entry>, EntryWriteE
     Ok(former)
 }
 
-/// Checks content, and that there is a bundle for each new trust domain that it federates with.
 fn check(
     draft: &Draft<'_>,
     own: &TrustDomain,
     content: &EntryContent,
     known: &BTreeSet<TrustDomain>,
 ) -> Result<(), EntryWriteError> {
-    content.check(own).map_err(EntryWriteError::Invalid)?;
-    match content.federates_with.difference(known).find(|name| draft.bundle(name).is_none()) {
-        Some(missing) => Err(EntryWriteError::NoFederatedBundle(missing.clone())),
-        None => Ok(()),
-    }
+    check_content(own, content, known, |name| draft.bundle(name).is_some())
 }
 
 impl fmt::Debug for EntryUpdate {

@@ -46,7 +46,7 @@ impl List {
             }
             return output.raw(self.encoding.write(&bundle)?.as_bytes());
         }
-        let bundles = all(&client).await?;
+        let bundles = all(&client, None).await?;
         if self.format.output.is_json() {
             let bundles = json::array(&bundles, json::bundle);
             return output.json(&json!({ "bundles": bundles, "next_page_token": "" }));
@@ -61,12 +61,16 @@ impl List {
     }
 }
 
-async fn all(client: &Client) -> anyhow::Result<Vec<types::Bundle>> {
+/// All of them, with the fields of the mask or with all fields.
+pub(in crate::cli) async fn all(
+    client: &Client,
+    output_mask: Option<types::BundleMask>,
+) -> anyhow::Result<Vec<types::Bundle>> {
     let mut bundles = Vec::new();
     let mut page_token = String::new();
     loop {
         let request = pb::ListFederatedBundlesRequest {
-            output_mask: None,
+            output_mask,
             page_size: batch::page_size()?,
             page_token: page_token.clone(),
         };

@@ -4,7 +4,8 @@
 //! the owner and a dot. Nothing on the wire says who an entry belongs to, and the ID is the one thing
 //! about an entry that never changes. What is in the set and not in the file is deleted only with
 //! `--prune`, and a file that wants nothing empties a set only with `--allow-empty`. An entry changes
-//! or goes only at the revision at which it was compared.
+//! or goes only at the revision at which it was compared. While anything of the file is refused,
+//! nothing is deleted that may be what the refused was to replace.
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use steeple_proto::spire::api::server::entry::v1 as pb;
 use steeple_proto::spire::api::types;
 use tonic::Code;
 
+use self::foresight::Foresight;
 use self::plan::{Plan, Scope};
 use self::report::Report;
 use super::{file, update};
@@ -24,6 +26,7 @@ use crate::cli::client::{self, Client};
 use crate::cli::output::Output;
 use crate::cli::{Connection, Format, pretty};
 
+mod foresight;
 mod plan;
 mod report;
 
@@ -54,7 +57,7 @@ pub(in crate::cli) struct Apply {
     /// Let --prune delete all entries of the set, where the file wants none
     #[arg(long, alias = "allowEmpty", requires = "prune")]
     allow_empty: bool,
-    /// Only say what would be done
+    /// Only say what would be done, and what the server would refuse
     #[arg(long, alias = "dryRun")]
     dry_run: bool,
 }
@@ -74,7 +77,12 @@ impl Apply {
         let plan = Plan::new(&scope, &wanted, stored, self.prune);
         let is_refused = wanted.is_empty() && !plan.deletes.is_empty() && !self.allow_empty;
         let refusal = is_refused.then(|| emptied(plan.deletes.len()));
+        let is_risky = plan.deletes.iter().any(|delete| delete.is_in_the_way);
         let mut report = Report::new(plan);
+        if self.dry_run || is_risky {
+            let foresight = Foresight::of(&client, &wanted).await?;
+            report.foresee(&foresight);
+        }
         if self.dry_run {
             report.print(self.format, true, output)?;
             return refusal.map_or_else(|| report.outcome(), Err);
@@ -82,7 +90,7 @@ impl Apply {
         if let Some(refusal) = refusal {
             return Err(refusal).with_context(|| name.to_string());
         }
-        if !report.has_conflicts() {
+        if !report.has_conflicts() && !report.is_held() {
             execute(&client, &mut report).await;
         }
         report.print(self.format, false, output)?;
@@ -140,7 +148,7 @@ async fn execute(client: &Client, report: &mut Report) {
     if report.goes_on() {
         report.created(create(client, report.entries_to_create()).await);
     }
-    if report.goes_on() {
+    if report.goes_on() && !report.has_refusals() {
         let last = report.entries_to_delete(|delete| !delete.is_in_the_way);
         report.deleted(delete(client, last).await);
     }

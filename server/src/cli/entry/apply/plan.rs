@@ -45,6 +45,8 @@ pub(super) struct Update {
     pub(super) wanted: types::Entry,
     /// The revision at which it was compared.
     pub(super) revision: i64,
+    /// The foreign trust domains that it federated with then.
+    pub(super) federated_with: Vec<String>,
     pub(super) differences: Vec<Difference>,
 }
 
@@ -226,7 +228,9 @@ impl Plan {
             return;
         }
         let wanted = types::Entry { id: actual.id.clone(), ..wanted.clone() };
-        self.updates.push(Update { wanted, revision: actual.revision_number, differences });
+        let federated_with = actual.federates_with.clone();
+        let revision = actual.revision_number;
+        self.updates.push(Update { wanted, revision, federated_with, differences });
     }
 
     /// Decides on what is in the set and not in the file.

@@ -10,6 +10,7 @@ use steeple_proto::spire::api::types;
 
 use super::super::difference::{self, shown};
 use super::super::update::Outcome;
+use super::foresight::Foresight;
 use super::plan::{Conflict, Delete, Plan, Update};
 use crate::cli::batch::{self, Done};
 use crate::cli::output::Output;
@@ -24,6 +25,8 @@ pub(super) struct Report {
     extra: Vec<types::Entry>,
     conflicts: Vec<Conflict>,
     unchanged: usize,
+    /// Whether nothing is done at all, as something would be deleted for what would be refused.
+    is_held: bool,
     stopped: Option<anyhow::Error>,
 }
 
@@ -52,8 +55,21 @@ impl Report {
             extra: plan.extra,
             conflicts: plan.conflicts,
             unchanged: plan.unchanged,
+            is_held: false,
             stopped: None,
         }
+    }
+
+    /// Says of what is to come that it would be refused, if it would be.
+    pub(super) fn foresee(&mut self, foresight: &Foresight) {
+        for item in &mut self.creates {
+            item.status = foresight.refusal(&item.what, &[]);
+        }
+        for item in &mut self.updates {
+            item.status = foresight.refusal(&item.what.wanted, &item.what.federated_with);
+        }
+        let is_risky = self.deletes.iter().any(|item| item.what.is_in_the_way);
+        self.is_held = is_risky && self.has_refusals();
     }
 
     pub(super) fn created(&mut self, done: Done<pb::batch_create_entry_response::Result>) {
@@ -101,6 +117,18 @@ impl Report {
         !self.conflicts.is_empty()
     }
 
+    /// Whether nothing is to be done at all.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    /// Whether something that is to be there is refused.
+    pub(super) fn has_refusals(&self) -> bool {
+        let creates = self.creates.iter().map(|item| &item.status);
+        let updates = self.updates.iter().map(|item| &item.status);
+        creates.chain(updates).flatten().any(|status| status.code != 0)
+    }
+
     pub(super) fn entries_to_delete(&self, which: impl Fn(&Delete) -> bool) -> Vec<types::Entry> {
         let wanted = self.deletes.iter().filter(|item| which(&item.what));
         wanted.map(|item| item.what.entry.clone()).collect()
@@ -146,23 +174,42 @@ impl Report {
             return output.json(&self.json(dry_run));
         }
         let colours = output.terminal().width.is_some() && std::env::var_os("NO_COLOR").is_none();
+        let may_come = dry_run && !self.is_held;
+        let may_go = dry_run && !self.has_refusals();
         for item in &self.creates {
             let text = created_text(&item.what);
-            print(Sign::Create, (&text, item.status.as_ref()), (dry_run, colours), output)?;
+            print(Sign::Create, (&text, item.status.as_ref()), (may_come, colours), output)?;
         }
         for item in &self.updates {
             let text = updated_text(&item.what);
-            print(Sign::Update, (&text, item.status.as_ref()), (dry_run, colours), output)?;
+            print(Sign::Update, (&text, item.status.as_ref()), (may_come, colours), output)?;
         }
         for item in &self.deletes {
             let text = title(&item.what.entry);
-            print(Sign::Delete, (&text, item.status.as_ref()), (dry_run, colours), output)?;
+            print(Sign::Delete, (&text, item.status.as_ref()), (may_go, colours), output)?;
         }
         output.line(&self.summary(dry_run))?;
+        self.print_what_is_left(output)
+    }
+
+    /// What is there and would have to go, and why it stays.
+    fn print_what_is_left(&self, output: &mut Output) -> anyhow::Result<()> {
         if !self.extra.is_empty() {
             output.note("Not in the file; --prune deletes them:")?;
         }
         for entry in &self.extra {
+            output.note(&format!("  {}", title(entry)))?;
+        }
+        if self.is_held {
+            output.note(
+                "Nothing is done: what is to be deleted first makes room for what would be refused",
+            )?;
+        }
+        let kept: Vec<_> = self.kept().collect();
+        if !kept.is_empty() {
+            output.note("Not deleted, as not all of the file is there in their place:")?;
+        }
+        for entry in kept {
             output.note(&format!("  {}", title(entry)))?;
         }
         for Conflict { wanted, other } in &self.conflicts {
@@ -174,11 +221,20 @@ impl Report {
         Ok(())
     }
 
+    /// What is not deleted, since something that is to be there is refused.
+    fn kept(&self) -> impl Iterator<Item = &types::Entry> {
+        let is_kept = self.has_refusals();
+        let rest = self.deletes.iter().filter(move |item| is_kept && item.status.is_none());
+        rest.map(|item| &item.what.entry)
+    }
+
     fn summary(&self, dry_run: bool) -> String {
         let (creates, updates, deletes) = (&self.creates, &self.updates, &self.deletes);
         let unchanged = self.unchanged;
         if dry_run {
-            let (create, update, delete) = (creates.len(), updates.len(), deletes.len());
+            let (create, update) =
+                if self.is_held { (0, 0) } else { (undecided(creates), undecided(updates)) };
+            let delete = if self.has_refusals() { 0 } else { deletes.len() };
             return format!(
                 "{create} to create, {update} to update, {delete} to delete, {unchanged} unchanged"
             );
@@ -217,6 +273,7 @@ impl Report {
             "update": json::array(&self.updates, updated),
             "delete": json::array(&self.deletes, deleted),
             "not_pruned": json::array(&self.extra, |entry| json!(entry.id)),
+            "kept": self.kept().map(|entry| json!(entry.id)).collect::<Value>(),
             "conflicts": json::array(&self.conflicts, conflict),
             "unchanged": self.unchanged,
         })
@@ -288,6 +345,11 @@ fn items<T>(all: Vec<T>) -> Vec<Item<T>> {
 /// How many of them are done.
 fn done<T>(items: &[Item<T>]) -> usize {
     items.iter().filter(|item| item.is_done()).count()
+}
+
+/// Of how many the server has not said anything.
+fn undecided<T>(items: &[Item<T>]) -> usize {
+    items.iter().filter(|item| item.status.is_none()).count()
 }
 
 /// Which entry it is.
