@@ -93,9 +93,14 @@ pub(in crate::cli) fn read_bundle(
         Encoding::Spiffe => {
             let now = SystemClock.now();
             let parsed = jwk::parse::bundle_document(id.clone(), content, now)?;
-            for skipped in parsed.skipped {
-                let (index, reason) = (skipped.index, skipped.reason);
+            for skipped in &parsed.skipped {
+                let (index, reason) = (skipped.index, &skipped.reason);
                 output.note(&format!("Warning: keys[{index}] is left out: {reason}"))?;
+            }
+            let is_empty = parsed.bundle.x509_authorities.is_empty()
+                && parsed.bundle.jwt_authorities.is_empty();
+            if is_empty && !parsed.skipped.is_empty() {
+                bail!("no key of the document can be used, so that the bundle would be empty");
             }
             parsed.bundle
         }
@@ -128,4 +133,31 @@ async fn set_x509(client: &Client, bundle: types::Bundle) -> anyhow::Result<Outc
         return set(client, bundle).await;
     }
     Ok(Outcome { status, bundle: result.bundle })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::Terminal;
+
+    #[track_caller]
+    fn check(document: &str, expected: Result<(), &str>) {
+        let id = TrustDomain::parse("other").unwrap();
+        let sink = || Box::new(std::io::sink());
+        let mut output = Output::to(sink(), sink(), Terminal::default());
+        let read = read_bundle(&id, (Encoding::Spiffe, document.as_bytes()), &mut output);
+        match (read, expected) {
+            (Ok(_), Ok(())) => {}
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error:#}"),
+            (read, _) => panic!("{read:?}"),
+        }
+    }
+
+    #[test]
+    fn a_document_of_which_nothing_can_be_used_replaces_nothing() {
+        let unusable = Err("no key of the document can be used");
+        check(r#"{"keys": [{"kty": "x"}]}"#, unusable);
+        check(r#"{"keys": [{"kty": "RSA", "use": "y"}, {"kty": "x"}]}"#, unusable);
+        check(r#"{"keys": []}"#, Ok(()));
+    }
 }
