@@ -12,7 +12,7 @@ use steeple::x509::verify::{AnchorSet, Anchors, PeerError, Role, verify_peer};
 use steeple::x509::{Chain, ChainError, Name, Subject, X509Svid};
 use thiserror::Error;
 
-use super::attestor::EvidenceError;
+use super::attestor::{EvidenceError, Mark};
 use super::plan::{self, Verdict};
 use super::saved::{Identity, Saved};
 use super::trust::{self, TrustError};
@@ -110,6 +110,11 @@ impl Attestation<'_> {
             return Err(AttestFailure::OtherId(svid.spiffe_id().clone()));
         }
         Ok(Identity { key, svid, reattestable: identity.reattestable })
+    }
+
+    /// What tells the evidence of now from any other, if it can be used once only.
+    pub async fn mark(&self) -> Option<Mark> {
+        self.deps.attestor.begin().await.ok()?.once
     }
 
     /// Whether there is something to present that was not used before.

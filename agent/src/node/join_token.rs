@@ -66,7 +66,7 @@ impl NodeAttestor for JoinToken {
         match self {
             Self::File(_) => {
                 "make a join token with `steeple-server token generate` and write it to the join \
-                 token file; the agent sees it by itself"
+                 token file; the agent sees it within seconds"
             }
             Self::Given(_) | Self::None => {
                 "make a join token with `steeple-server token generate` and restart the agent \

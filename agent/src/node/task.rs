@@ -15,8 +15,9 @@ use tracing::{debug, error, info, warn};
 
 use self::rebootstrap::Distrust;
 use super::attestation::Attestation;
+use super::attestor::Mark;
 use super::plan::{self, Next, Situation, Standing, Term, Verdict};
-use super::saved::{self, Identity, Saved, SavedError};
+use super::saved::{self, Identity, Saved};
 use super::{Channels, Config, Deps, NodeError, NodeStatus};
 
 /// Waits while the server is away.
@@ -27,6 +28,7 @@ const APPEAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_se
 
 mod rebootstrap;
 mod refusals;
+mod storing;
 
 /// The task.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Node {
     retry: Backoff,
     appeal: Backoff,
     retry_at: SystemTime,
+    /// The evidence that was presented last, if it can be used once only.
+    presented: Option<Mark>,
     /// When to store again what could not be stored.
     store_at: Option<SystemTime>,
     store_again: Backoff,
@@ -66,6 +70,7 @@ impl Node {
             retry: Backoff::new(RETRY.0, RETRY.1),
             appeal: Backoff::new(APPEAL.0, APPEAL.1),
             retry_at: now,
+            presented: None,
             store_at: None,
             store_again: Backoff::new(RETRY.0, RETRY.1),
             distrust: Distrust::new(now),
@@ -113,12 +118,16 @@ impl Node {
                 | Next::Appeal
                 | Next::Store => own.now(),
             };
+            let new_evidence = self.new_evidence();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 Some(denial) = self.channels.denials.recv() => self.denied(denial).await,
                 Ok(()) = self.channels.distrust.changed() => self.distrust_changed(),
                 Ok(()) = self.channels.bundle.changed() => self.bundle_changed().await,
+                () = new_evidence, if self.standing != Standing::Attested => {
+                    self.present_at_once();
+                }
                 () = clock::sleep_until(&*own, wait) => tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     outcome = self.act(next) => outcome?,
@@ -152,8 +161,8 @@ impl Node {
         if self.is_agent_again() {
             return Ok(());
         }
-        let attestation = self.attestation();
-        match attestation.attest(&self.saved).await {
+        self.presented = self.attestation().mark().await;
+        match self.attestation().attest(&self.saved).await {
             Ok(attested) => {
                 self.attested(attested);
                 Ok(())
@@ -355,35 +364,6 @@ impl Node {
 
     fn attestation(&self) -> Attestation<'_> {
         Attestation { deps: &self.deps, config: &self.config }
-    }
-
-    /// Stores what this node is; if that fails it is tried again after a while.
-    fn store(&mut self) -> Result<(), SavedError> {
-        // Some milliseconds, in a task that nobody waits for.
-        let stored = saved::store(&self.config.file, &self.config.trust_domain, &self.saved);
-        self.store_at = match &stored {
-            Ok(()) => {
-                self.store_again.reset();
-                None
-            }
-            Err(_) => Some(self.deps.clock.now() + self.store_again.wait(random_fraction())),
-        };
-        stored
-    }
-
-    fn store_again(&mut self) {
-        match self.store() {
-            Ok(()) => {
-                info!("what this node is was stored at last");
-                self.publish(None);
-            }
-            Err(error) => self.not_stored(&error),
-        }
-    }
-
-    fn not_stored(&self, error: &SavedError) {
-        error!(error = error as &dyn Error, "the agent's SVID was not stored, trying again");
-        self.publish(Some(format!("the agent's SVID was not stored: {}", with_causes(error))));
     }
 
     fn reset(&mut self) {

@@ -1,6 +1,8 @@
 //! What a node does when the server refuses it.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
 
 use steeple::backoff::random_fraction;
 use steeple::telemetry::with_causes;
@@ -11,6 +13,9 @@ use crate::node::NodeError;
 use crate::node::attestation::AttestFailure;
 use crate::node::plan::{self, Standing, Verdict};
 use crate::server_api::{Denial, ServerError};
+
+/// How often to look for new evidence while there is no other way.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What helps where it is not the server of this node that answers.
 const TRUST_ADVICE: &str = "server, trust_domain and trust_bundle (or its fingerprint) must be \
@@ -93,6 +98,29 @@ impl Node {
             );
             self.publish(Some(format!("{denial}; {advice}")));
         }
+    }
+
+    /// Waits until there is something to present that was not presented yet. Only a method whose
+    /// evidence works once has such a thing: others try the same again.
+    pub(super) fn new_evidence(&self) -> impl Future<Output = ()> + use<> {
+        let attestor = Arc::clone(&self.deps.attestor);
+        let known = self.presented.clone().or_else(|| self.saved.spent.clone());
+        async move {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                let mark = attestor.begin().await.ok().and_then(|session| session.once);
+                if mark.is_some() && mark != known {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Does not wait any longer.
+    pub(super) fn present_at_once(&mut self) {
+        info!("there is something new to present: attesting again");
+        self.retry_at = self.deps.clock.now();
+        self.reset();
     }
 
     /// Destroys all that made this node an agent.

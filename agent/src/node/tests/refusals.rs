@@ -39,6 +39,33 @@ async fn a_used_token_is_not_presented_again_but_a_new_one_is() {
     node.stop().await;
 }
 
+/// A token lives for ten minutes, and so may the wait before the next try last.
+#[tokio::test(start_paused = true)]
+async fn a_new_token_is_presented_within_seconds_however_long_the_refusal_has_lasted() {
+    for (denial, standing) in [
+        (Denial::Banned, Standing::Banned),
+        (Denial::NotAttested, Standing::Refused(Denial::NotAttested)),
+    ] {
+        let world = World::new(false);
+        let mut node = world.start();
+        node.until(Standing::Attested).await;
+        world.fails((0..1_000).map(|_| ServerError::Denied(denial)));
+        node.denials.send(denial).await.unwrap();
+        node.until(standing).await;
+        seconds(1_500).await;
+        // One that the server does not take is presented again as anything is.
+        *world.evidence.0.lock().unwrap() = Some("another token");
+        seconds(100).await;
+        let tries = world.calls().into_iter().filter(|(call, _)| *call == Call::Attest).count();
+        assert!((2..=4).contains(&tries), "{tries}");
+        world.server.script.lock().unwrap().clear();
+        *world.evidence.0.lock().unwrap() = Some("a third token");
+        seconds(6).await;
+        assert_eq!(node.status.borrow().standing, Standing::Attested);
+        node.stop().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_is_taken_back_is_over() {
     // Servers of SPIRE's had no PostStatus for long, and say so to whom they take for an agent.
