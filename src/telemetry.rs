@@ -155,8 +155,15 @@ pub fn start(settings: &Settings) -> Result<Log, TelemetryError> {
 /// The file could not be opened.
 pub fn check(settings: &Settings, data_dir: &Path) -> Result<(), TelemetryError> {
     let Some(path) = &settings.file else { return Ok(()) };
+    check_file(path, data_dir).map_err(|source| TelemetryError::File { path: path.clone(), source })
+}
+
+/// The same of any file that is appended to.
+///
+/// # Errors
+/// The file could not be opened.
+pub fn check_file(path: &Path, data_dir: &Path) -> io::Result<()> {
     file::check(path, data_dir)
-        .map_err(|source| TelemetryError::File { path: path.clone(), source })
 }
 
 impl Log {

@@ -322,9 +322,17 @@ pub fn check_surroundings(config: &Config) -> Vec<anyhow::Error> {
     let bundles = config.node_attestors.iter().flat_map(bundles);
     let problems = bundles.filter_map(|path| ca_bundles(&[path]).err());
     let log = telemetry::check(&config.log, &config.data_dir).err();
+    let audit = audit_file(config).err();
     let others = [key_store::check(&config.key_store).err(), upstream::check_files(config).err()];
-    let others = others.into_iter().chain([log.map(anyhow::Error::from)]);
+    let others = others.into_iter().chain([log.map(anyhow::Error::from), audit]);
     others.flatten().chain(problems).collect()
+}
+
+/// Whether the audit log could be opened, or made: one that is there is not looked into.
+fn audit_file(config: &Config) -> anyhow::Result<()> {
+    let path = &config.audit.path;
+    telemetry::check_file(path, &config.data_dir)
+        .with_context(|| format!("`audit.path` is {}, which cannot be written", path.display()))
 }
 
 fn ca_bundles(paths: &[PathBuf]) -> anyhow::Result<Authorities> {

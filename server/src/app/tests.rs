@@ -181,6 +181,13 @@ async fn a_server_with_a_setting_that_cannot_work_says_which() {
     assert!(error.contains("ca_bundle_paths") && error.contains("no.pem"), "{error}");
     assert_eq!(format!("{:#}", check_surroundings(&broken).remove(0)), error);
     assert!(check_surroundings(&config(directory.path())).is_empty());
+    let mut no_audit = config(directory.path());
+    no_audit.audit.path = "/".into();
+    let found = check_surroundings(&no_audit);
+    assert!(
+        found.len() == 1 && format!("{:#}", found[0]).contains("`audit.path` is /"),
+        "{found:?}"
+    );
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut taken_port = config(directory.path());
