@@ -14,6 +14,7 @@ use self::expand::Variables;
 
 pub mod expand;
 pub mod log;
+pub mod survey;
 
 /// Why a configuration is refused.
 #[derive(Debug, Error)]
@@ -44,6 +45,17 @@ pub enum ConfigError {
         /// What would do.
         must_be: &'static str,
     },
+}
+
+impl ConfigError {
+    /// Whether it is about the value of this key.
+    #[must_use]
+    pub fn is_of(&self, wrong: &str) -> bool {
+        match self {
+            Self::Invalid { key, .. } => *key == wrong,
+            Self::Read { .. } | Self::Parse { .. } => false,
+        }
+    }
 }
 
 /// A duration written for people: `90s`, `1h 30m`, `7d`.

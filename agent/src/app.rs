@@ -45,6 +45,8 @@ use crate::server_api::{Denial, ServerApi};
 use crate::sync::{self, Sync, SyncStatus};
 use crate::workload::{self, Complaints, DelegatedIdentityApi, WorkloadApi};
 
+pub mod surroundings;
+
 /// How many threads answer requests. An agent is small, and shares its node with what it serves;
 /// a second thread would mostly be woken to find that the first has done the work.
 const THREADS: usize = 1;

@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod check;
 mod client;
 mod fetch_jwt;
 mod fetch_x509;
@@ -71,7 +72,8 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Check a configuration, with the flags of `run`, without starting anything
+    /// Check a configuration, with the flags of `run`, and the files that it names, without starting
+    /// anything
     Check(Told),
 }
 
@@ -196,11 +198,11 @@ fn run(cli: Cli, output: &mut Output) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(told) => app::run(Config::load(told.flags)?),
         Command::Config(ConfigCommand::Check(told)) => {
-            check(told.flags)?;
+            block_on(check::run(&told.flags, output))?;
             output.line("The configuration is valid.")
         }
         Command::Validate(told) => {
-            check(told.flags)?;
+            block_on(check::run(&told.flags, output))?;
             output.line("SPIRE agent configuration file is valid.")
         }
         Command::Api(Api::Fetch(FetchAny { kind: None, x509 })) => block_on(x509.run(output)),
@@ -223,12 +225,6 @@ fn run(cli: Cli, output: &mut Output) -> anyhow::Result<()> {
             output.raw(&script)
         }
     }
-}
-
-/// Finds out whether an agent could start with this.
-fn check(flags: Flags) -> anyhow::Result<()> {
-    let config = Config::load(flags)?;
-    Ok(telemetry::check(&config.log, &config.data_dir)?)
 }
 
 fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

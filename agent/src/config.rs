@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use steeple::config::survey::Survey;
 use steeple::config::{ConfigError, Source, text};
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::keys::KeyAlgorithm;
@@ -26,6 +27,7 @@ pub mod home;
 mod raw;
 mod rebootstrap;
 mod sockets;
+mod stand_in;
 
 pub use self::flags::Flags;
 
@@ -94,6 +96,22 @@ impl Config {
             None => raw::Config::default(),
         };
         raw::check(flags.over(file)?)
+    }
+
+    /// Reads the same, and tells all that is wrong with it.
+    #[must_use]
+    pub fn survey(flags: &Flags) -> Survey<Self> {
+        let path = flags.config.as_deref();
+        match path.map_or_else(|| Ok(String::new()), text) {
+            Ok(text) => {
+                let source = (&*text, path.unwrap_or(Path::new("")));
+                Survey::of(&Source::of(source, flags.expand_env), |raw, wrong| {
+                    let raw = stand_in::flags(flags, wrong).over(raw)?;
+                    raw::check(stand_in::settings(raw, wrong))
+                })
+            }
+            Err(error) => Survey::of_nothing(error),
+        }
     }
 
     /// Reads settings that came from `path`.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use steeple::config::survey::Survey;
 use steeple::config::{ConfigError, Source, text};
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::keys::KeyAlgorithm;
@@ -19,11 +20,9 @@ pub mod flags;
 mod home;
 mod key_store;
 mod raw;
-mod survey;
 
 pub use home::default_data_dir;
 pub use key_store::{KeyStoreConfig, PinSource, Pkcs11Config};
-pub use survey::Survey;
 
 use self::flags::Flags;
 
@@ -177,13 +176,16 @@ impl Config {
 
     /// Reads the same, and tells all that is wrong with it.
     #[must_use]
-    pub fn survey(flags: &Flags) -> Survey {
-        let Some(path) = &flags.config else {
-            return survey::survey("", Path::new(""), flags);
-        };
-        match text(path) {
-            Ok(text) => survey::survey(&text, path, flags),
-            Err(error) => Survey { config: None, problems: vec![error] },
+    pub fn survey(flags: &Flags) -> Survey<Self> {
+        let path = flags.config.as_deref();
+        match path.map_or_else(|| Ok(String::new()), text) {
+            Ok(text) => {
+                let source = (&*text, path.unwrap_or(Path::new("")));
+                Survey::of(&Source::of(source, flags.expand_env), |raw, wrong| {
+                    flags.over(raw).without(wrong).check()
+                })
+            }
+            Err(error) => Survey::of_nothing(error),
         }
     }
 

@@ -42,6 +42,11 @@ impl Output {
         Ok(self.out.write_all(bytes)?)
     }
 
+    /// Something to know that is no result.
+    pub(super) fn note(&mut self, text: &str) -> anyhow::Result<()> {
+        Ok(writeln!(self.err, "{text}")?)
+    }
+
     /// What went wrong, its causes behind it.
     pub(super) fn error(&mut self, error: &anyhow::Error) {
         // Where standard error is closed there is nobody to tell.

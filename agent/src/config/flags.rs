@@ -14,7 +14,7 @@ use crate::node::join_token::Token;
 const DEFAULT_PORT: u16 = 8081;
 
 /// What an agent may be told on its command line.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Flags {
     /// A configuration file; a flag wins over the same setting in it
     #[arg(long, value_name = "FILE")]

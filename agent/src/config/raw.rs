@@ -15,7 +15,7 @@ use steeple::keys::KeyAlgorithm;
 use super::rebootstrap::RebootstrapMode;
 use super::{DEFAULT_SYNC_INTERVAL, NodeAttestorConfig, home, invalid, rebootstrap, sockets};
 use crate::attest::AttestorConfig;
-use crate::node::join_token::{JoinToken, Token};
+use crate::node::join_token::{self, JoinToken, Token};
 use crate::node::trust::TrustSource;
 use crate::node::web;
 use crate::node::x509pop::X509Pop;
@@ -40,8 +40,8 @@ pub(super) struct Config {
     pub(super) socket_path: Option<PathBuf>,
     pub(super) disable_workload_api: Option<bool>,
     pub(super) allow_unauthenticated_verifiers: Option<bool>,
-    admin_socket_path: Option<PathBuf>,
-    authorized_delegates: Option<Vec<String>>,
+    pub(super) admin_socket_path: Option<PathBuf>,
+    pub(super) authorized_delegates: Option<Vec<String>>,
     pub(super) sync_interval: Option<HumanDuration>,
     pub(super) workload_x509_svid_key_type: Option<KeyAlgorithm>,
     pub(super) workload_attestor: Option<Vec<AttestorConfig>>,
@@ -172,7 +172,10 @@ fn node_attestor(
 ) -> Result<NodeAttestorConfig, ConfigError> {
     match given {
         (None, None, None) => Ok(NodeAttestorConfig::JoinToken(JoinToken::None)),
-        (Some(token), None, None) => Ok(NodeAttestorConfig::JoinToken(JoinToken::Given(token))),
+        (Some(token), None, None) if token.is_one() => {
+            Ok(NodeAttestorConfig::JoinToken(JoinToken::Given(token)))
+        }
+        (Some(_), None, None) => Err(invalid("join_token", "no join token", join_token::MUST_BE)),
         (None, Some(path), None) => {
             token_file(data_dir.join(path)).map(NodeAttestorConfig::JoinToken)
         }
@@ -232,6 +235,16 @@ fn workload_attestors(
     let kinds: Vec<_> = configs.iter().map(std::mem::discriminant).collect();
     if kinds.iter().enumerate().any(|(at, kind)| kinds.iter().skip(at + 1).any(|k| k == kind)) {
         return Err(invalid("workload_attestor", "twice of one type", "one of each type"));
+    }
+    for config in &configs {
+        if let AttestorConfig::Docker(docker) = config
+            && !docker.socket_path.is_absolute()
+        {
+            let must_be = "the absolute path of the engine's socket, such as /var/run/docker.sock: \
+                           an engine on a network knows no process of this node";
+            let found = docker.socket_path.display();
+            return Err(invalid("workload_attestor.docker.socket_path", found, must_be));
+        }
     }
     Ok(configs)
 }

@@ -106,6 +106,73 @@ fn each_key_that_will_not_do_is_named_with_what_would() {
 }
 
 #[test]
+fn an_engine_is_on_this_node_and_a_token_can_be_a_part_of_an_id() {
+    for place in ["tcp://1.2.3.4", "docker.sock", ""] {
+        let docker =
+            format!("workload_attestor = [{{ type = 'docker', socket_path = '{place}' }}]");
+        refused(&with(&docker), &["`workload_attestor.docker.socket_path`", "absolute path"]);
+    }
+    for token in ["p\u{e4}ss", "a/b", "a b", &"a".repeat(256)] {
+        let error = parse(&with(&format!("join_token = '{token}'"))).unwrap_err().to_string();
+        assert!(
+            error.contains("`join_token` is no join token") && !error.contains(token),
+            "{error}"
+        );
+    }
+    assert!(parse(&with("join_token = ' 5b3-_.A '")).is_ok());
+}
+
+/// The keys that are named as wrong, in this file under these flags.
+#[track_caller]
+fn check_survey(text: &str, flags: Flags, expected: &[&str]) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let survey = Config::survey(&Flags { config: Some(file.path().to_owned()), ..flags });
+    let found: Vec<_> = survey.problems.iter().map(ToString::to_string).collect();
+    let is_named = |(error, key): (&String, &&str)| error.contains(&format!("`{key}`"));
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    assert!(found.iter().zip(expected).all(is_named), "{found:?}");
+    assert!(survey.config.is_some(), "the rest can be looked at: {found:?}");
+}
+
+#[test]
+fn a_survey_names_all_that_is_wrong() {
+    check_survey(FILE, flags(None), &[]);
+    check_survey("data_dir = '/d'", flags(None), &["server", "trust_domain", "trust_bundle"]);
+    let three = "server = 'x'\ntrust_domain = 'EX'\nsync_interval = '0s'\ntrust_bundle = 'b'";
+    let under = Flags { data_dir: Some("/d".into()), ..flags(None) };
+    check_survey(three, under, &["server", "trust_domain", "sync_interval"]);
+    let many = format!(
+        "{}rebootstrap_delay = '0s'\nrebootstrap_mode = 'always'\ntrust_bundle_fingerprint = 'x'\n\
+         join_token = 'a/b'\njoin_token_file = 'c'\nworkload_attestor = []\n\
+         authorized_delegates = ['x']\nnonsense = 1\nsync_interval = 5",
+        with("socket_path = 's'")
+    );
+    check_survey(
+        &many,
+        flags(None),
+        &[
+            "nonsense",
+            "sync_interval",
+            "trust_bundle",
+            "socket_path",
+            "authorized_delegates",
+            "join_token",
+            "rebootstrap_delay",
+            "workload_attestor",
+        ],
+    );
+    let by_flags = Flags {
+        server: Some("x".into()),
+        trust_domain: Some("EX".into()),
+        join_token: Some(Token::new("a".into())),
+        join_token_file: Some("b".into()),
+        ..flags(None)
+    };
+    check_survey(FILE, by_flags, &["join_token", "server", "trust_domain"]);
+}
+
+#[test]
 fn there_is_exactly_one_reason_to_trust_the_server() {
     let none = FILE.replace("trust_bundle = 'bundle.pem'", "");
     refused(&none, &["`trust_bundle` is missing", "--insecure-bootstrap"]);

@@ -20,6 +20,13 @@ pub enum JoinToken {
     None,
 }
 
+/// What a join token is: it becomes the last part of the agent's SPIFFE ID.
+pub const MUST_BE: &str =
+    "a join token as `steeple-server token generate` prints it: 1 to 255 of [a-zA-Z0-9._-]";
+
+/// The longest token that a server takes.
+const MAX_LENGTH: usize = 255;
+
 /// A join token. It is worth the identity of a node until it is used.
 pub struct Token(Zeroizing<String>);
 
@@ -29,6 +36,18 @@ impl Token {
     pub fn new(token: String) -> Self {
         Self(Zeroizing::new(token))
     }
+
+    /// Whether a server may have made it, or it is empty and none was given.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        let token = self.0.trim();
+        token.is_empty() || is_one(token)
+    }
+}
+
+fn is_one(token: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=MAX_LENGTH).contains(&token.len()) && token.bytes().all(fits)
 }
 
 #[tonic::async_trait]
@@ -47,10 +66,10 @@ impl NodeAttestor for JoinToken {
             Self::None => return Err(EvidenceError::NoToken),
         };
         let token = text.trim();
-        if token.is_empty() {
+        if !is_one(token) {
             return Err(match self {
                 Self::File(path) => {
-                    EvidenceError::Malformed { path: path.clone(), must_be: "a join token" }
+                    EvidenceError::Malformed { path: path.clone(), must_be: MUST_BE }
                 }
                 Self::Given(_) | Self::None => EvidenceError::NoToken,
             });

@@ -1,6 +1,6 @@
 //! What a node believes of a server before the two have ever spoken.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -83,12 +83,7 @@ pub async fn establish(
 ) -> Result<Bundle, TrustError> {
     let trust = match reason {
         (Some(stored), _) => anchored(&stored.x509_authorities, own),
-        (None, TrustSource::File(path)) => {
-            let text = tokio::fs::read(path).await;
-            let text = text.map_err(|source| TrustError::Read { path: path.clone(), source })?;
-            let authorities = read(&text, own, &**clock).map_err(malformed(path.display()))?;
-            anchored(&authorities, own)
-        }
+        (None, TrustSource::File(path)) => anchored(&read_file(path, own, &**clock).await?, own),
         (None, TrustSource::Url(url)) => {
             let text = web::get(url, web::system_roots(), clock.clone()).await;
             let text = text.map_err(|source| TrustError::Fetch { url: url.to_string(), source })?;
@@ -108,6 +103,22 @@ pub async fn establish(
         warn!("believed the first server that answered, as --insecure-bootstrap says");
     }
     Ok(bundle)
+}
+
+/// Whether there is a trust bundle where one is said to be, as far as that is known without asking
+/// anybody.
+///
+/// # Errors
+/// It cannot be read.
+pub async fn check_file(
+    source: &TrustSource,
+    own: &TrustDomain,
+    clock: &dyn Clock,
+) -> Result<(), TrustError> {
+    match source {
+        TrustSource::File(path) => read_file(path, own, clock).await.map(drop),
+        TrustSource::Url(_) | TrustSource::Fingerprint(_) | TrustSource::Insecure => Ok(()),
+    }
 }
 
 /// Trust in these authorities.
@@ -135,6 +146,16 @@ pub fn check(bundle: &Bundle, own: &TrustDomain) -> Result<(), ServerError> {
 pub fn fingerprint(certificate: &[u8]) -> String {
     let hash = digest(&SHA256, certificate);
     hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn read_file(
+    path: &Path,
+    own: &TrustDomain,
+    clock: &dyn Clock,
+) -> Result<Vec<X509Authority>, TrustError> {
+    let text = tokio::fs::read(path).await;
+    let text = text.map_err(|source| TrustError::Read { path: path.to_owned(), source })?;
+    read(&text, own, clock).map_err(malformed(path.display()))
 }
 
 fn malformed(place: impl ToString) -> impl FnOnce(String) -> TrustError {

@@ -1,13 +1,13 @@
 //! `config`: what a configuration file says.
 
-use anyhow::bail;
 use clap::{Args, Subcommand};
+use steeple::config::survey::{self, Survey};
 use steeple::refused::Pipe;
 
 use super::output::Output;
 use crate::app;
+use crate::config::Config;
 use crate::config::flags::Flags;
-use crate::config::{Config, Survey};
 
 mod import;
 
@@ -56,11 +56,7 @@ impl Check {
         for problem in &problems {
             output.note(&format!("{problem:#}"))?;
         }
-        match problems.len() {
-            0 => {}
-            1 => bail!("the configuration has a problem"),
-            count => bail!("the configuration has {count} problems"),
-        }
+        survey::verdict(problems.len())?;
         for (key, longest) in config.iter().flat_map(Config::shortened_ttls) {
             let longest = humantime::format_duration(longest);
             output.note(&format!(

@@ -110,6 +110,19 @@ struct Audit {
 }
 
 impl Config {
+    /// Without what these keys say, where a flag may have said it.
+    pub(super) fn without(mut self, wrong: &[&str]) -> Self {
+        for key in wrong {
+            match *key {
+                "trust_domain" => self.trust_domain = None,
+                "data_dir" => self.data_dir = None,
+                "socket_path" => self.socket_path = None,
+                _ => {}
+            }
+        }
+        self
+    }
+
     pub(super) fn check(self) -> Result<super::Config, ConfigError> {
         let data_dir = self.data_dir()?;
         let trust_domain = trust_domain(self.trust_domain.as_deref())?;

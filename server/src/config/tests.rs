@@ -247,10 +247,16 @@ fn where_no_tokens_are_made_no_key_signs_them_and_their_life_is_nobodys_concern(
     check("true", None, &["default_x509_svid_ttl", "agent_ttl"]);
 }
 
+fn survey(text: &str, path: &Path) -> Survey<Config> {
+    let flags = Flags::default();
+    let source = Source::of((text, path), false);
+    Survey::of(&source, |raw: raw::Config, wrong| flags.over(raw).without(wrong).check())
+}
+
 #[track_caller]
 fn check_problems(text: &str, expected: &[&str]) {
     let path = Path::new("server.toml");
-    let survey = survey::survey(text, path, &Flags::default());
+    let survey = survey(text, path);
     let found: Vec<_> = survey.problems.iter().map(ToString::to_string).collect();
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for part in expected {
@@ -281,7 +287,7 @@ fn a_survey_names_all_that_is_wrong() {
 
 #[test]
 fn a_file_that_cannot_be_read_has_one_problem() {
-    let problems = |text| survey::survey(text, Path::new("f"), &Flags::default()).problems;
+    let problems = |text| survey(text, Path::new("f")).problems;
     assert_eq!(problems("data_dir = ").len(), 1);
     let nowhere = Config::survey(&Flags::file(Path::new("/nowhere/server.toml"))).problems;
     assert_eq!(nowhere.len(), 1, "{nowhere:?}");
