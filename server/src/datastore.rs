@@ -13,7 +13,9 @@ use steeple::entry::{Entry, EntryId};
 use steeple::id::{SpiffeId, TrustDomain};
 use thiserror::Error;
 
-pub use self::record::{JoinToken, NewSerial, Node, TokenHash};
+pub use self::record::{
+    Fact, Facts, JoinToken, KeyOwner, KeyOwnerError, NewSerial, Node, TokenHash,
+};
 use crate::federation::Relationship;
 
 mod document;
@@ -42,6 +44,8 @@ pub struct Stored {
     pub join_tokens: Vec<JoinToken>,
     /// The journal of the authorities, as they wrote it.
     pub journal: Option<Arc<[u8]>>,
+    /// What the server has to know of itself.
+    pub facts: Facts,
 }
 
 /// One change of what is stored. To put is to create or to replace; to delete what is not there
@@ -70,6 +74,8 @@ pub enum Change {
     DeleteJoinToken(TokenHash),
     /// The journal of the authorities is now this.
     PutJournal(Arc<[u8]>),
+    /// The server learned this of itself.
+    PutFact(Fact),
 }
 
 /// Changes that were committed together.

@@ -19,7 +19,7 @@ use self::draft::Draft;
 use self::list::{Page, PageError, PageRequest};
 use self::state::State;
 use self::writer::{Job, Request, WriteError, Writer};
-use crate::datastore::{Datastore, DatastoreError, Node, Revision};
+use crate::datastore::{Datastore, DatastoreError, Fact, Facts, Node, Revision};
 use crate::entries::authorized::Authorized;
 use crate::entries::filter::EntryFilter;
 
@@ -214,6 +214,17 @@ impl Registry {
     #[must_use]
     pub fn journal(&self) -> Option<Arc<[u8]>> {
         self.read(|state| state.journal.clone())
+    }
+
+    /// What the server knows of itself.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        self.read(|state| state.facts.clone())
+    }
+
+    /// Remembers what the server learned of itself.
+    pub async fn put_fact(&self, fact: Fact) -> Result<(), WriteError> {
+        self.write(move |draft| draft.put_fact(fact.clone())).await
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {

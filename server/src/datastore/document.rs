@@ -12,7 +12,7 @@ use steeple::id::SpiffeId;
 use steeple::selector::SelectorSet;
 use thiserror::Error;
 
-use super::{Change, JoinToken, Node, TokenHash};
+use super::{Change, Fact, JoinToken, Node, TokenHash};
 use crate::federation::{Profile, Relationship};
 
 pub(super) mod reader;
@@ -27,6 +27,7 @@ pub(super) enum Table {
     Relationships,
     JoinTokens,
     Journals,
+    Facts,
 }
 
 /// A change as it is stored: what stands under a key from now on.
@@ -50,6 +51,10 @@ pub(super) struct RowError {
 
 /// The one journal that there is.
 const JOURNAL: &str = "authorities";
+
+/// The facts that there are.
+const TRUST_DOMAIN: &str = "trust_domain";
+const KEY_OWNER: &str = "key_owner";
 
 /// A text that is borrowed from the document if it can be.
 #[derive(Deserialize, Serialize)]
@@ -159,6 +164,13 @@ struct JournalDocument {
     journal: String,
 }
 
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct FactDocument<'a> {
+    #[serde(borrow)]
+    value: Text<'a>,
+}
+
 impl Row {
     /// The row that a change leads to.
     pub(super) fn of(change: &Change) -> Result<Self, RowError> {
@@ -189,6 +201,14 @@ impl Row {
             Change::PutJournal(journal) => {
                 let document = JournalDocument { journal: STANDARD.encode(journal) };
                 put(Table::Journals, JOURNAL, serde_json::to_string(&document))
+            }
+            Change::PutFact(fact) => {
+                let (key, value) = match fact {
+                    Fact::TrustDomain(name) => (TRUST_DOMAIN, name.as_str()),
+                    Fact::KeyOwner(owner) => (KEY_OWNER, owner.as_str()),
+                };
+                let document = FactDocument { value: text(value) };
+                put(Table::Facts, key, serde_json::to_string(&document))
             }
         }
     }

@@ -9,7 +9,7 @@ use steeple::entry::{Entry, EntryId};
 use steeple::id::{SpiffeId, TrustDomain};
 
 use super::{
-    Change, Commit, Datastore, DatastoreError, JoinToken, Node, Revision, Stored, TokenHash,
+    Change, Commit, Datastore, DatastoreError, Facts, JoinToken, Node, Revision, Stored, TokenHash,
 };
 use crate::federation::Relationship;
 
@@ -31,6 +31,7 @@ struct State {
     relationships: BTreeMap<TrustDomain, Arc<Relationship>>,
     join_tokens: BTreeMap<TokenHash, JoinToken>,
     journal: Option<Arc<[u8]>>,
+    facts: Facts,
     log: VecDeque<Commit>,
 }
 
@@ -120,6 +121,7 @@ impl State {
                 self.join_tokens.remove(&hash);
             }
             Change::PutJournal(journal) => self.journal = Some(journal),
+            Change::PutFact(fact) => self.facts.put(fact),
         }
     }
 
@@ -132,6 +134,7 @@ impl State {
             relationships: self.relationships.values().cloned().collect(),
             join_tokens: self.join_tokens.values().cloned().collect(),
             journal: self.journal.clone(),
+            facts: self.facts.clone(),
         }
     }
 

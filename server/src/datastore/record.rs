@@ -1,10 +1,13 @@
-//! What is stored that only the server knows of: attested nodes and join tokens.
+//! What is stored that only the server knows of: attested nodes, join tokens, and itself.
 
 use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use steeple::id::SpiffeId;
+use steeple::id::{SpiffeId, TrustDomain};
 use steeple::selector::SelectorSet;
+use thiserror::Error;
 
 /// An agent that proved which node it runs on.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -50,6 +53,77 @@ pub struct JoinToken {
 /// The SHA-256 of a join token.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TokenHash([u8; 32]);
+
+/// What a server has to know of itself. Each is unknown until it was put.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Facts {
+    /// The trust domain of all that is stored.
+    pub trust_domain: Option<TrustDomain>,
+    /// What the directory with the keys of the authorities names as its owner.
+    pub key_owner: Option<KeyOwner>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fact {
+    /// See [`Facts::trust_domain`].
+    TrustDomain(TrustDomain),
+    /// See [`Facts::key_owner`].
+    KeyOwner(KeyOwner),
+}
+
+/// A name that ties keys to what is stored: 16 digits of lower-case hexadecimal.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyOwner(Arc<str>);
+
+/// The name of an owner of keys does not have 16 digits of lower-case hexadecimal.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("it does not have {} hexadecimal digits", KeyOwner::LENGTH)]
+pub struct KeyOwnerError;
+
+impl Facts {
+    /// Takes over what was learned.
+    pub fn put(&mut self, fact: Fact) {
+        match fact {
+            Fact::TrustDomain(trust_domain) => self.trust_domain = Some(trust_domain),
+            Fact::KeyOwner(owner) => self.key_owner = Some(owner),
+        }
+    }
+}
+
+impl KeyOwner {
+    const LENGTH: usize = 16;
+
+    /// A name that nobody else has; none without randomness.
+    #[must_use]
+    pub fn random() -> Option<Self> {
+        let mut bytes = [0; Self::LENGTH / 2];
+        aws_lc_rs::rand::fill(&mut bytes).ok()?;
+        Some(Self(format!("{:016x}", u64::from_be_bytes(bytes)).into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for KeyOwner {
+    type Err = KeyOwnerError;
+
+    fn from_str(text: &str) -> Result<Self, KeyOwnerError> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_name = text.len() == Self::LENGTH && text.bytes().all(is_digit);
+        if is_name { Ok(Self(text.into())) } else { Err(KeyOwnerError) }
+    }
+}
+
+impl fmt::Display for KeyOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
 
 impl Node {
     /// Whether the agent may not come back until its record is deleted.

@@ -11,8 +11,8 @@ use steeple::selector::SelectorSet;
 
 use super::memory::MemoryDatastore;
 use super::{
-    Change, Commit, Datastore, DatastoreError, JoinToken, NewSerial, Node, Revision, Stored,
-    TokenHash,
+    Change, Commit, Datastore, DatastoreError, Fact, Facts, JoinToken, NewSerial, Node, Revision,
+    Stored, TokenHash,
 };
 use crate::federation::{EndpointUrl, Profile, Relationship};
 
@@ -66,6 +66,8 @@ pub(super) async fn every_kind_of_change_is_stored_and_taken_back(fixture: &impl
         Change::PutJoinToken(token("t1", None)),
         Change::PutJoinToken(token("t2", Some("/node"))),
         Change::PutJournal(Arc::from(&b"journal\0\xff"[..])),
+        Change::PutFact(Fact::TrustDomain(td("td"))),
+        Change::PutFact(Fact::KeyOwner("0123456789abcdef".parse().unwrap())),
     ];
     assert_eq!(store.commit(Revision(0), &put).await.unwrap(), Revision(1));
     let mut expected = Stored {
@@ -76,6 +78,7 @@ pub(super) async fn every_kind_of_change_is_stored_and_taken_back(fixture: &impl
         relationships: vec![relationship("a.td", None), relationship("b.td", Some("/endpoint"))],
         join_tokens: vec![token("t1", None), token("t2", Some("/node"))],
         journal: Some(Arc::from(&b"journal\0\xff"[..])),
+        facts: facts("0123456789abcdef"),
     };
     expected.join_tokens.sort_by_key(|token| token.hash);
     assert_eq!(store.load().await.unwrap(), expected);
@@ -89,6 +92,7 @@ pub(super) async fn every_kind_of_change_is_stored_and_taken_back(fixture: &impl
         Change::PutRelationship(relationship("a.td", Some("/other"))),
         Change::PutJoinToken(token("t1", Some("/node"))),
         Change::PutJournal(Arc::from(&b""[..])),
+        Change::PutFact(Fact::KeyOwner("00000000000000ff".parse().unwrap())),
     ];
     assert_eq!(store.commit(Revision(1), &replace).await.unwrap(), Revision(2));
     let found = store.load().await.unwrap();
@@ -98,11 +102,17 @@ pub(super) async fn every_kind_of_change_is_stored_and_taken_back(fixture: &impl
     assert_eq!(found.relationships[0], relationship("a.td", Some("/other")));
     assert!(found.join_tokens.contains(&token("t1", Some("/node"))));
     assert_eq!(found.journal.as_deref(), Some(&b""[..]));
+    assert_eq!(found.facts, facts("00000000000000ff"));
 
     assert_eq!(store.commit(Revision(2), &every_deletion()).await.unwrap(), Revision(3));
     let store = fixture.reopen(store).await;
-    let left = Stored { revision: Revision(3), journal: found.journal, ..Stored::default() };
+    let (journal, facts) = (found.journal, found.facts);
+    let left = Stored { revision: Revision(3), journal, facts, ..Stored::default() };
     assert_eq!(store.load().await.unwrap(), left);
+}
+
+fn facts(owner: &str) -> Facts {
+    Facts { trust_domain: Some(td("td")), key_owner: Some(owner.parse().unwrap()) }
 }
 
 fn every_deletion() -> Vec<Change> {

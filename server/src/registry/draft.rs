@@ -9,7 +9,7 @@ use steeple::entry::{Entry, EntryContent, EntryId};
 use steeple::id::{SpiffeId, TrustDomain};
 
 use super::state::State;
-use crate::datastore::{Change, JoinToken, Node, TokenHash};
+use crate::datastore::{Change, Fact, JoinToken, Node, TokenHash};
 use crate::entries::index::EntryIndex;
 use crate::federation::Relationship;
 
@@ -26,6 +26,7 @@ pub(super) struct Draft<'a> {
     relationships: BTreeMap<TrustDomain, Option<Arc<Relationship>>>,
     join_tokens: BTreeMap<TokenHash, Option<JoinToken>>,
     journal: Option<Arc<[u8]>>,
+    facts: Vec<Fact>,
 }
 
 impl<'a> Draft<'a> {
@@ -39,6 +40,7 @@ impl<'a> Draft<'a> {
             relationships: BTreeMap::new(),
             join_tokens: BTreeMap::new(),
             journal: None,
+            facts: Vec::new(),
         }
     }
 
@@ -97,6 +99,10 @@ impl<'a> Draft<'a> {
 
     pub(super) fn put_journal(&mut self, journal: Arc<[u8]>) {
         self.journal = Some(journal);
+    }
+
+    pub(super) fn put_fact(&mut self, fact: Fact) {
+        self.facts.push(fact);
     }
 
     /// How many objects were touched, about.
@@ -202,6 +208,7 @@ impl<'a> Draft<'a> {
             }
         }
         changes.extend(self.journal.map(Change::PutJournal));
+        changes.extend(self.facts.into_iter().map(Change::PutFact));
         changes
     }
 

@@ -8,7 +8,7 @@ use steeple::entry::EntryId;
 use steeple::id::{SpiffeId, TrustDomain};
 use steeple::selector::SelectorSet;
 
-use crate::datastore::{Change, JoinToken, Node, Revision, Stored, TokenHash};
+use crate::datastore::{Change, Facts, JoinToken, Node, Revision, Stored, TokenHash};
 use crate::entries::authorized;
 use crate::entries::index::EntryIndex;
 use crate::federation::Relationship;
@@ -26,6 +26,7 @@ pub(super) struct State {
     pub(super) relationships: BTreeMap<TrustDomain, Arc<Relationship>>,
     pub(super) join_tokens: HashMap<TokenHash, JoinToken>,
     pub(super) journal: Option<Arc<[u8]>>,
+    pub(super) facts: Facts,
     /// The last revision that changed an entry.
     pub(super) entries_revision: Revision,
     /// Whose children changed, and at which revision: all that happened after `recent_since`.
@@ -52,6 +53,7 @@ impl State {
         let tokens = stored.join_tokens.into_iter();
         state.join_tokens = tokens.map(|token| (token.hash, token)).collect();
         state.journal = stored.journal;
+        state.facts = stored.facts;
         state
     }
 
@@ -118,6 +120,7 @@ impl State {
                 self.join_tokens.remove(&hash);
             }
             Change::PutJournal(journal) => self.journal = Some(journal),
+            Change::PutFact(fact) => self.facts.put(fact),
         }
     }
 

@@ -14,10 +14,10 @@ use steeple::id::{SpiffeId, TrustDomain};
 use steeple::selector::{Selector, SelectorSet};
 
 use super::{
-    BundleDocument, EntryDocument, JoinTokenDocument, JournalDocument, NodeDocument,
+    BundleDocument, EntryDocument, FactDocument, JoinTokenDocument, JournalDocument, NodeDocument,
     ProfileDocument, RelationshipDocument, Row, RowError, Table, Text,
 };
-use crate::datastore::{Change, JoinToken, NewSerial, Node, TokenHash};
+use crate::datastore::{Change, Fact, JoinToken, NewSerial, Node, TokenHash};
 use crate::federation::{EndpointUrl, Profile, Relationship};
 
 /// How many things of a kind a reader remembers.
@@ -71,6 +71,7 @@ impl Reader {
                 .map(|relationship| Change::PutRelationship(Arc::new(relationship))),
             Table::JoinTokens => read_token(key, document).map(Change::PutJoinToken),
             Table::Journals => read_journal(document).map(Change::PutJournal),
+            Table::Facts => read_fact(key, document).map(Change::PutFact),
         };
         change.map_err(|what| RowError { table, key: key.into(), what })
     }
@@ -152,6 +153,7 @@ fn deletion(table: Table, key: &str) -> Result<Change, String> {
         Table::Relationships => Change::DeleteRelationship(parsed(key)?),
         Table::JoinTokens => Change::DeleteJoinToken(unhex(key)?),
         Table::Journals => return Err("a journal is never deleted".into()),
+        Table::Facts => return Err("a fact is never deleted".into()),
     })
 }
 
@@ -199,6 +201,15 @@ fn read_token(key: &str, document: &str) -> Result<JoinToken, String> {
 fn read_journal(document: &str) -> Result<Arc<[u8]>, String> {
     let document: JournalDocument = serde_json::from_str(document).map_err(shown)?;
     Ok(STANDARD.decode(document.journal).map_err(shown)?.into())
+}
+
+fn read_fact(key: &str, document: &str) -> Result<Fact, String> {
+    let FactDocument { value } = serde_json::from_str(document).map_err(shown)?;
+    match key {
+        super::TRUST_DOMAIN => parsed(&value.0).map(Fact::TrustDomain),
+        super::KEY_OWNER => parsed(&value.0).map(Fact::KeyOwner),
+        _ => Err("there is no such fact".into()),
+    }
 }
 
 fn parsed<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {

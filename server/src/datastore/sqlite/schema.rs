@@ -16,6 +16,7 @@ const APPLICATION: i64 = 1_400_139_884;
 const STEPS: &[(i64, &str, &str)] = &[
     (1, "initial", include_str!("0001_initial.sql")),
     (2, "relationships", include_str!("0002_relationships.sql")),
+    (3, "facts", include_str!("0003_facts.sql")),
 ];
 
 /// Checks whose database it is and of which version, that it can be written, and makes the steps

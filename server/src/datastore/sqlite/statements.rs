@@ -155,6 +155,7 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Stored, Fa
         Table::Relationships,
         Table::JoinTokens,
         Table::Journals,
+        Table::Facts,
     ] {
         load_table(connection, table, &mut reader, &mut stored).await?;
     }
@@ -182,6 +183,7 @@ async fn load_table(
             Change::PutRelationship(relationship) => stored.relationships.push(relationship),
             Change::PutJoinToken(token) => stored.join_tokens.push(token),
             Change::PutJournal(journal) => stored.journal = Some(journal),
+            Change::PutFact(fact) => stored.facts.put(fact),
             Change::DeleteEntry(_)
             | Change::DeleteNode(_)
             | Change::DeleteBundle(_)
@@ -213,6 +215,7 @@ fn name(table: Table) -> &'static str {
         Table::Relationships => "relationships",
         Table::JoinTokens => "join_tokens",
         Table::Journals => "journals",
+        Table::Facts => "facts",
     }
 }
 

@@ -9,6 +9,7 @@ use steeple::entry::Entry;
 use tempfile::TempDir;
 
 use super::*;
+use crate::datastore::Fact;
 use crate::datastore::suite::{self, Fixture, plain_entry};
 
 struct Sqlite {
@@ -71,6 +72,13 @@ async fn tamper(path: &Path, sql: &'static str) {
     connection.close().await.unwrap();
 }
 
+/// Makes a closed database one of the version before there were facts.
+pub(crate) async fn forget_facts(path: &Path) {
+    let facts = "DROP VIEW show_facts; DROP TABLE facts;
+        DELETE FROM _sqlx_migrations WHERE version = 3; DELETE FROM commits";
+    tamper(path, facts).await;
+}
+
 #[tokio::test]
 async fn every_commit_waits_for_the_disk() {
     let fixture = Sqlite::new();
@@ -103,7 +111,9 @@ async fn an_operator_sees_columns() {
         "2023-11-14 22:13:20".into(),
     );
     assert_eq!(row, expected);
-    for view in ["show_nodes", "show_bundles", "show_relationships", "show_join_tokens"] {
+    for view in
+        ["show_nodes", "show_bundles", "show_relationships", "show_join_tokens", "show_facts"]
+    {
         let sql = AssertSqlSafe(format!("SELECT * FROM {view}"));
         assert!(sqlx::query(sql).fetch_all(&mut connection).await.unwrap().is_empty());
     }
@@ -165,7 +175,23 @@ async fn a_newer_schema_is_left_alone() {
     let path = stored(&fixture).await;
     tamper(&path, "INSERT INTO _sqlx_migrations VALUES (99, 'later', 0, 1, x'00', 0)").await;
     let refused = refusal(&path).await;
-    assert!(matches!(refused, DatastoreError::Newer { found: 99, known: 2, .. }), "{refused:?}");
+    assert!(matches!(refused, DatastoreError::Newer { found: 99, known: 3, .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_database_of_the_version_before_is_brought_up_with_all_that_is_in_it() {
+    let fixture = Sqlite::new();
+    let path = stored(&fixture).await;
+    forget_facts(&path).await;
+    let store = fixture.open().await;
+    let mut expected =
+        Stored { revision: Revision(1), entries: entries(0..1), ..Stored::default() };
+    assert_eq!(store.load().await.unwrap(), expected);
+    let fact = Fact::TrustDomain("td".parse().unwrap());
+    store.commit(Revision(1), &[Change::PutFact(fact.clone())]).await.unwrap();
+    expected.facts.put(fact);
+    expected.revision = Revision(2);
+    assert_eq!(fixture.reopen(store).await.load().await.unwrap(), expected);
 }
 
 #[tokio::test]
@@ -213,6 +239,9 @@ async fn a_document_that_makes_no_sense_is_damage() {
         "UPDATE entries SET document = json_set(document, '$.spiffe_id', 'spiffe://TD/x')",
         "UPDATE entries SET document = json_remove(document, '$.selectors')",
         "UPDATE entries SET key = 'a b'",
+        "INSERT INTO facts VALUES ('later', '{\"value\":\"td\"}')",
+        "INSERT INTO facts VALUES ('trust_domain', '{\"value\":\"TD\"}')",
+        "INSERT INTO facts VALUES ('key_owner', '{\"value\":\"00\"}')",
         "UPDATE _sqlx_migrations SET checksum = x'00'",
         "UPDATE _sqlx_migrations SET success = 0",
     ] {
