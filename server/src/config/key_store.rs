@@ -7,6 +7,7 @@ use steeple::config::ConfigError;
 use steeple::id::TrustDomain;
 use steeple::keys::pkcs11::{KeyPrefix, KeyPrefixError, TokenName};
 
+use super::DatastoreConfig;
 use super::raw::invalid;
 
 /// The longest prefix of keys in a token, which leaves room for what the server adds to it.
@@ -67,10 +68,21 @@ pub(super) struct Pkcs11 {
 
 pub(super) fn check(
     raw: Option<KeyStore>,
-    data_dir: &Path,
-    trust_domain: &TrustDomain,
+    (data_dir, trust_domain): (&Path, &TrustDomain),
+    datastore: &DatastoreConfig,
 ) -> Result<KeyStoreConfig, ConfigError> {
+    let forgets = *datastore == DatastoreConfig::Memory;
     Ok(match raw {
+        Some(kept @ (KeyStore::Directory { .. } | KeyStore::Pkcs11(_))) if forgets => {
+            let must_be = "\"memory\", or left out, beside a datastore in memory: that forgets which \
+                           keys are its own, and the next start would replace them";
+            let found = match kept {
+                KeyStore::Pkcs11(_) => "\"pkcs11\"",
+                KeyStore::Directory { .. } | KeyStore::Memory {} => "\"directory\"",
+            };
+            return Err(invalid("key_store.type", found, must_be));
+        }
+        None if forgets => KeyStoreConfig::Memory,
         None => KeyStoreConfig::Directory(data_dir.join("keys")),
         Some(KeyStore::Directory { path }) => {
             KeyStoreConfig::Directory(data_dir.join(path.unwrap_or_else(|| "keys".into())))

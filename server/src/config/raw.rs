@@ -130,6 +130,7 @@ impl Config {
         let ttl = self.ttl(ca.ttl)?;
         let prune = self.prune()?;
         let ratelimit = self.ratelimit.as_ref();
+        let datastore = datastore(self.datastore, &data_dir);
         Ok(super::Config {
             address: SocketAddr::new(
                 self.bind_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
@@ -140,15 +141,8 @@ impl Config {
             ttl,
             jwt_issuer: self.jwt_issuer.filter(|issuer| !issuer.is_empty()),
             admin_ids: admin_ids(self.admin_ids.as_deref().unwrap_or_default())?,
-            key_store: key_store::check(self.key_store, &data_dir, &trust_domain)?,
-            datastore: match self.datastore {
-                None => DatastoreConfig::Sqlite(data_dir.join("datastore.sqlite")),
-                Some(Datastore::Sqlite { path }) => {
-                    let path = path.unwrap_or_else(|| "datastore.sqlite".into());
-                    DatastoreConfig::Sqlite(data_dir.join(path))
-                }
-                Some(Datastore::Memory {}) => DatastoreConfig::Memory,
-            },
+            key_store: key_store::check(self.key_store, (&data_dir, &trust_domain), &datastore)?,
+            datastore,
             upstream_authority: self
                 .upstream_authority
                 .map(|upstream| upstream.check(&data_dir))
@@ -222,6 +216,17 @@ impl Config {
             // always give.
             agent: ttl("agent_ttl", self.agent_ttl, x509_svid.max(ca_ttl / 6))?,
         })
+    }
+}
+
+fn datastore(raw: Option<Datastore>, data_dir: &Path) -> DatastoreConfig {
+    match raw {
+        None => DatastoreConfig::Sqlite(data_dir.join("datastore.sqlite")),
+        Some(Datastore::Sqlite { path }) => {
+            let path = path.unwrap_or_else(|| "datastore.sqlite".into());
+            DatastoreConfig::Sqlite(data_dir.join(path))
+        }
+        Some(Datastore::Memory {}) => DatastoreConfig::Memory,
     }
 }
 

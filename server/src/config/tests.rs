@@ -106,6 +106,15 @@ fn another_server_is_reached_by_name_or_address() {
     check("2001:db8::1", "", "[2001:db8::1]:8081");
 }
 
+#[test]
+fn a_server_that_forgets_everything_keeps_no_keys() {
+    let key_store = |rest: &str| parse(&format!("data_dir = '/d'\n{rest}")).unwrap().key_store;
+    assert_eq!(key_store("[datastore]\ntype = 'memory'"), KeyStoreConfig::Memory);
+    let spelt_out = "[datastore]\ntype = 'memory'\n[key_store]\ntype = 'memory'";
+    assert_eq!(key_store(spelt_out), KeyStoreConfig::Memory);
+    assert_eq!(key_store(""), KeyStoreConfig::Directory("/d/keys".into()));
+}
+
 #[track_caller]
 fn check_error(text: &str, expected: &str) {
     let error = parse(&format!("data_dir = '/d'\n{text}")).unwrap_err().to_string();
@@ -131,6 +140,12 @@ fn a_refusal_names_the_key_the_value_and_what_would_do() {
     check_error("[ca_subject]\norganisation = ['x']", "unknown field `organisation`");
     check_error("[key_store]\ntype = 'hsm'", "unknown variant `hsm`");
     check_error("[key_store]\ntype = 'memory'\npath = 'x'", "path");
+    let kept = |rest: &str| format!("[datastore]\ntype = 'memory'\n[key_store]\n{rest}");
+    check_error(
+        &kept("type = 'directory'"),
+        "`key_store.type` is \"directory\"; it must be \"memory\"",
+    );
+    check_error(&kept("type = 'pkcs11'\nmodule = '/m'\nslot = 0\npin_env = 'P'"), "is \"pkcs11\"");
     check_error("[datastore]\ntype = 'postgres'", "unknown variant `postgres`");
     check_error("[upstream_authority]\ntype = 'vault'", "unknown variant `vault`");
     check_error("[upstream_authority]\ntype = 'disk'\ncert_file_path = 'c'", "key_file_path");

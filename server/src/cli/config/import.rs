@@ -92,8 +92,10 @@ fn import(text: &str, base: &Base) -> anyhow::Result<Imported> {
     match (has("server"), has("agent")) {
         (true, false) => {
             server::translate(&inside(&items, "server"), base, &mut out);
-            for plugin in plugins::all(&plugins, base, &mut out) {
-                plugins::translate(&plugin, base, &mut out);
+            let plugins = plugins::all(&plugins, base, &mut out);
+            let forgets = plugins.iter().any(plugins::forgets);
+            for plugin in plugins {
+                plugins::translate(&plugin, forgets, base, &mut out);
             }
         }
         (false, true) => {

@@ -116,10 +116,28 @@ pub(super) fn all(items: &[Item], base: &Base, out: &mut Translation) -> Vec<Plu
     plugins
 }
 
-/// Makes settings of a server's plugin.
-pub(super) fn translate(plugin: &Plugin, base: &Base, out: &mut Translation) {
+/// Whether it keeps records in memory.
+pub(super) fn forgets(plugin: &Plugin) -> bool {
+    let setting = |key: &str| {
+        let item = plugin.settings.iter().find(|item| item.key == key);
+        item.map(|item| text(&item.value)).unwrap_or_default()
+    };
+    let is_sqlite = plugin.kind == "DataStore" && setting("database_type") == "sqlite3";
+    is_sqlite && database(&setting("connection_string")).is_none()
+}
+
+/// Makes settings of a server's plugin, beside those of a datastore that forgets or not.
+pub(super) fn translate(plugin: &Plugin, forgets: bool, base: &Base, out: &mut Translation) {
     match (plugin.kind.as_str(), plugin.name.as_str()) {
         ("DataStore", "sql") => datastore(plugin, base, out),
+        ("KeyManager", "disk") if forgets => {
+            let rows = [("keys_path", Elsewhere(Kind::Path))];
+            out.carry((&plugin.inner_path(), &plugin.settings), &rows, base);
+            out.table("[key_store]", &[("type", quoted("memory"))]);
+            let why = "beside records in memory, keys are in memory as well: no start knows those of \
+                       the one before";
+            out.note(&plugin.item, &plugin.path(), why);
+        }
         ("KeyManager", "disk") => key_directory(plugin, base, out),
         ("KeyManager", "memory") => plugin.table("[key_store]", &[], base, out),
         ("NodeAttestor", "join_token") => {
@@ -191,11 +209,9 @@ fn datastore(plugin: &Plugin, base: &Base, out: &mut Translation) {
         return;
     }
     let connection = connection.map(|item| text(&item.value)).unwrap_or_default();
-    let file = connection.strip_prefix("file:").unwrap_or(&connection);
-    let file = file.split('?').next().unwrap_or_default();
-    if file.is_empty() || file.contains(":memory:") {
+    let Some(file) = database(&connection) else {
         return out.table("[datastore]", &[("type", quoted("memory"))]);
-    }
+    };
     let beside = Path::new(file).with_file_name("steeple.sqlite");
     let beside = base.absolute(&beside.to_string_lossy());
     out.table_because(
@@ -210,6 +226,13 @@ fn datastore(plugin: &Plugin, base: &Base, out: &mut Translation) {
         "the new database starts empty: take entries over with `spire-server entry show -output json` and \
          `steeple-server entry create --data`",
     );
+}
+
+/// The file that a connection string of SQLite's names, if it is not in memory.
+fn database(connection: &str) -> Option<&str> {
+    let file = connection.strip_prefix("file:").unwrap_or(connection);
+    let file = file.split('?').next().unwrap_or_default();
+    (!file.is_empty() && !file.contains(":memory:")).then_some(file)
 }
 
 fn key_directory(plugin: &Plugin, base: &Base, out: &mut Translation) {

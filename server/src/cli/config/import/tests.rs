@@ -105,6 +105,15 @@ fn plugin(kind: &str, name: &str, data: &str) -> String {
     )
 }
 
+#[test]
+fn a_server_that_forgets_keeps_no_keys() {
+    let forgetful = SERVER.replace("./data/server/datastore.sqlite3", ":memory:");
+    let config = config(&forgetful);
+    assert_eq!(config.datastore, DatastoreConfig::Memory);
+    assert_eq!(config.key_store, KeyStoreConfig::Memory);
+    assert_eq!(remarks(&forgetful), (vec![], vec!["39 plugins.KeyManager.disk".to_owned()]));
+}
+
 /// What is left out, and what is only noted, each as `LINE KEY`.
 fn remarks(text: &str) -> (Vec<String>, Vec<String>) {
     let (left_out, notes): (Vec<_>, Vec<_>) =
