@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::{info, info_span, warn};
 
 use self::data_dir::DataDir;
+use self::key_store::Keys;
 use self::ledger::RegistryLedger;
 use self::maintenance::Maintenance;
 use crate::api::authority_use::below::ServersBelow;
@@ -49,6 +50,7 @@ mod anchors;
 mod data_dir;
 mod key_store;
 pub(crate) mod ledger;
+mod lock;
 mod maintenance;
 mod signals;
 mod upstream;
@@ -80,6 +82,7 @@ pub struct Server {
     front: Tasks,
     /// What they need to end well.
     core: Tasks,
+    _keys: Keys,
     _data_dir: DataDir,
 }
 
@@ -87,8 +90,10 @@ impl Server {
     /// Starts a server, which answers when this returns.
     pub async fn start(config: &Config, process: Process) -> anyhow::Result<Self> {
         let data_dir = DataDir::take(&config.data_dir)?;
+        let keys = Keys::open(&config.key_store, &config.data_dir).await?;
         let (front, core) = (Tasks::new(), Tasks::new());
-        let (audit, address) = match assemble(config, process, &front, &core).await {
+        let tasks = (&front, &core);
+        let (audit, address) = match assemble(config, process, &keys, tasks).await {
             Ok(assembled) => assembled,
             Err(error) => {
                 if let Err(left) = core.shutdown(CORE_PATIENCE).await {
@@ -100,7 +105,7 @@ impl Server {
         let socket_path = config.socket_path.clone();
         info!(%address, socket_path = %socket_path.display(), trust_domain = %config.trust_domain,
             "Starting Server APIs");
-        Ok(Self { address, socket_path, audit, front, core, _data_dir: data_dir })
+        Ok(Self { address, socket_path, audit, front, core, _keys: keys, _data_dir: data_dir })
     }
 
     /// Where agents reach it.
@@ -135,8 +140,8 @@ impl Server {
 async fn assemble(
     config: &Config,
     Process { clock, log }: Process,
-    front: &Tasks,
-    core: &Tasks,
+    keys: &Keys,
+    (front, core): (&Tasks, &Tasks),
 ) -> anyhow::Result<(Arc<Audit>, SocketAddr)> {
     let audit = Arc::new(Audit::open((&config.audit).into(), Arc::clone(&clock))?);
     core.spawn(info_span!("audit"), |stop| Arc::clone(&audit).run(stop));
@@ -148,7 +153,7 @@ async fn assemble(
 
     let upstream = upstream::build(config, &clock, core)?;
     let base = Base { registry, upstream, audit: Arc::clone(&audit), clock, log };
-    let (ca, control, own_svid) = authorities(config, &base, core).await?;
+    let (ca, control, own_svid) = authorities(config, &base, keys, core).await?;
     let presented = own_svid.material();
     let deps = ServerDeps {
         material: presented.clone(),
@@ -204,12 +209,14 @@ async fn datastore(config: &DatastoreConfig) -> anyhow::Result<Arc<dyn Datastore
 async fn authorities(
     config: &Config,
     base: &Base,
+    keys: &Keys,
     core: &Tasks,
 ) -> anyhow::Result<(Ca, AuthorityControl, OwnSvid)> {
     let ledger = RegistryLedger::new(base.registry.clone(), Arc::clone(&base.clock));
+    let keys = keys.claim(&base.registry, &ledger, &config.datastore).await?;
     let deps = rotation::Deps {
         ledger,
-        keys: key_store::open(&config.key_store, &config.data_dir).await?,
+        keys,
         upstream: base.upstream.clone(),
         audit: Arc::clone(&base.audit),
         clock: Arc::clone(&base.clock),

@@ -1,11 +1,13 @@
 //! The data directory, which one server at a time has.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use super::lock::{Lock, LockError};
 
 /// The mode of the directory, if it is made here.
 const MODE: u32 = 0o750;
@@ -16,7 +18,7 @@ const LOCK: &str = "server.lock";
 /// A data directory that is ours until this is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct DataDir {
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Why a data directory is not ours.
@@ -60,41 +62,19 @@ impl DataDir {
     pub(super) fn take(path: &Path) -> Result<Self, DataDirError> {
         let failed = |source| DataDirError::Io { path: path.to_owned(), source };
         make(path)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o640);
-        let mut lock = options.open(path.join(LOCK)).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(DataDirError::InUse { path: path.to_owned(), holder: holder(lock) });
+        match Lock::take(&path.join(LOCK)) {
+            Ok(lock) => Ok(Self { _lock: lock }),
+            Err(LockError::Held(holder)) => {
+                Err(DataDirError::InUse { path: path.to_owned(), holder })
             }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(LockError::Io(error)) => Err(failed(error)),
         }
-        let sign = |lock: &mut File| {
-            lock.set_len(0)?;
-            lock.rewind()?;
-            writeln!(lock, "{}", std::process::id())
-        };
-        sign(&mut lock).map_err(failed)?;
-        Ok(Self { _lock: lock })
-    }
-}
-
-/// Who signed the lock.
-fn holder(lock: File) -> String {
-    let mut pid = String::new();
-    let read = lock.take(16).read_to_string(&mut pid).is_ok();
-    match pid.trim().parse::<u32>() {
-        Ok(pid) if read => match fs::read_to_string(format!("/proc/{pid}/comm")) {
-            Ok(name) => format!("process {pid}, {}", name.trim()),
-            Err(_) => format!("process {pid}"),
-        },
-        Ok(_) | Err(_) => "an unknown process".into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -27,6 +27,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::*;
 
+mod keys;
+
 fn config(directory: &Path) -> Config {
     let text = format!(
         "trust_domain = 'td'\nbind_address = '127.0.0.1'\nbind_port = 0\ndata_dir = '{}'",

@@ -17,6 +17,8 @@ const VERSION: u32 = 1;
 pub struct Journal {
     records: Vec<Record>,
     revoked: Vec<Revoked>,
+    /// Slots whose key may be in the key store without a record that is about it.
+    unrecorded: Vec<(Kind, Slot)>,
 }
 
 /// An authority that was revoked here, and does not come back because somebody else still vouches
@@ -94,6 +96,8 @@ struct Stored<'a> {
     authorities: Cow<'a, [Record]>,
     #[serde(default, skip_serializing_if = "<[Revoked]>::is_empty")]
     revoked: Cow<'a, [Revoked]>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    unrecorded: Cow<'a, [(Kind, Slot)]>,
 }
 
 impl Journal {
@@ -104,16 +108,21 @@ impl Journal {
         if version != VERSION {
             return Err(JournalError::Version(version));
         }
-        let Stored { authorities, revoked, .. } =
+        let Stored { authorities, revoked, unrecorded, .. } =
             serde_json::from_slice(stored).map_err(malformed)?;
-        let journal = Self { records: authorities.into_owned(), revoked: revoked.into_owned() };
+        let journal = Self {
+            records: authorities.into_owned(),
+            revoked: revoked.into_owned(),
+            unrecorded: unrecorded.into_owned(),
+        };
         if journal.contradicts_itself() { Err(JournalError::Contradiction) } else { Ok(journal) }
     }
 
     /// What is stored.
     pub fn encode(&self) -> Result<Vec<u8>, JournalError> {
         let (authorities, revoked) = (Cow::from(&self.records), Cow::from(&self.revoked));
-        let stored = Stored { version: VERSION, authorities, revoked };
+        let unrecorded = Cow::from(&self.unrecorded);
+        let stored = Stored { version: VERSION, authorities, revoked, unrecorded };
         serde_json::to_vec(&stored).map_err(|error| JournalError::Malformed(error.to_string()))
     }
 
@@ -163,6 +172,21 @@ impl Journal {
         self.revoked.iter().any(|r| r.kind == kind && r.authority_id.as_str() == id)
     }
 
+    /// Whether a slot's key may be there without a record that is about it.
+    pub(super) fn is_unrecorded(&self, kind: Kind, slot: Slot) -> bool {
+        self.unrecorded.contains(&(kind, slot))
+    }
+
+    /// This journal with the knowledge that a slot's key may be there without a record, as when it is
+    /// about to be made.
+    pub(super) fn with_unrecorded(&self, kind: Kind, slot: Slot) -> Self {
+        let mut journal = self.clone();
+        journal.unrecorded.push((kind, slot));
+        journal.unrecorded.sort_unstable();
+        journal.unrecorded.dedup();
+        journal
+    }
+
     /// This journal without that authority, and with the memory that it was revoked.
     pub(super) fn with_revoked(&self, revoked: Revoked) -> Self {
         let Revoked { kind, authority_id, .. } = &revoked;
@@ -174,6 +198,7 @@ impl Journal {
     /// This journal with a prepared authority in its slot, the former holder of which has none.
     pub(super) fn with_prepared(&self, prepared: Record) -> Self {
         let mut records = self.records.clone();
+        let place = prepared.slot.map(|slot| (prepared.kind, slot));
         for record in &mut records {
             if record.kind == prepared.kind && record.slot == prepared.slot {
                 record.slot = None;
@@ -181,7 +206,9 @@ impl Journal {
             }
         }
         records.push(prepared);
-        self.with(records)
+        let mut journal = self.with(records);
+        journal.unrecorded.retain(|unrecorded| Some(*unrecorded) != place);
+        journal
     }
 
     /// This journal with the holder of a slot active, and no other one of its kind.
@@ -209,8 +236,8 @@ impl Journal {
         let is_kept = |kind: Kind, id: &AuthorityId| {
             !names.iter().any(|(other, name)| *other == kind && name == id)
         };
-        let mut journal = self.clone();
-        journal.records.retain(|record| is_kept(record.kind, &record.authority_id));
+        let kept = |record: &&Record| is_kept(record.kind, &record.authority_id);
+        let mut journal = self.with(self.records.iter().filter(kept).cloned().collect());
         journal.revoked.retain(|revoked| is_kept(revoked.kind, &revoked.authority_id));
         journal
     }
@@ -224,8 +251,14 @@ impl Journal {
         self.with(self.records.iter().filter(kept).cloned().collect())
     }
 
+    /// This journal with these records. The key of one that is left out may be there still.
     fn with(&self, records: Vec<Record>) -> Self {
-        Self { records, revoked: self.revoked.clone() }
+        let is_held = |place| records.iter().any(|record| record.place() == Some(place));
+        let places = self.records.iter().filter_map(Record::place);
+        let left: Vec<_> = places.filter(|place| !is_held(*place)).collect();
+        let journal =
+            Self { records, revoked: self.revoked.clone(), unrecorded: self.unrecorded.clone() };
+        left.iter().fold(journal, |journal, (kind, slot)| journal.with_unrecorded(*kind, *slot))
     }
 
     fn contradicts_itself(&self) -> bool {
@@ -242,6 +275,12 @@ impl Journal {
             clashes |= rest.clone().any(|other| clash(record, other));
         }
         clashes
+    }
+}
+
+impl Record {
+    fn place(&self) -> Option<(Kind, Slot)> {
+        self.slot.map(|slot| (self.kind, slot))
     }
 }
 
@@ -283,7 +322,7 @@ mod tests {
     }
 
     fn journal(records: &[Record]) -> Journal {
-        Journal { records: records.to_vec(), revoked: Vec::new() }
+        Journal { records: records.to_vec(), ..Journal::default() }
     }
 
     fn revoked(kind: Kind, id: &str) -> Revoked {
@@ -331,6 +370,31 @@ mod tests {
         let journal = Journal::decode(stored.as_bytes()).unwrap();
         assert_eq!(journal.records(), [record("a", Some(Slot::A), Status::Active)]);
         assert_eq!(journal.encode().unwrap(), stored.as_bytes());
+    }
+
+    #[test]
+    fn a_slot_is_unrecorded_from_when_its_key_is_made_until_its_record_is_there() {
+        let active = record("a", Some(Slot::A), Status::Active);
+        let old = record("b", Some(Slot::B), Status::Old);
+        let journal = journal(&[active, old]);
+        let check = |journal: &Journal, expected: bool| {
+            assert_eq!(journal.is_unrecorded(Kind::X509Ca, Slot::B), expected, "{journal:?}");
+            assert!(!journal.is_unrecorded(Kind::JwtKey, Slot::B));
+            assert_eq!(Journal::decode(&journal.encode().unwrap()).as_ref(), Ok(journal));
+        };
+        check(&journal, false);
+        let making = journal.with_unrecorded(Kind::X509Ca, Slot::B);
+        check(&making, true);
+        // Whatever else changes meanwhile.
+        check(&making.with_active(Kind::X509Ca, Slot::A), true);
+        let made = record("c", Some(Slot::B), Status::Prepared);
+        check(&making.with_prepared(made.clone()), false);
+        let elsewhere = Record { kind: Kind::JwtKey, ..made };
+        check(&making.with_prepared(elsewhere), true);
+        // The key of what is forgotten or revoked may be there still.
+        check(&journal.without(&[(Kind::X509Ca, "b".to_owned().into())]), true);
+        check(&journal.with_revoked(revoked(Kind::X509Ca, "b")), true);
+        check(&journal.with_revoked(revoked(Kind::X509Ca, "x")), false);
     }
 
     #[test]

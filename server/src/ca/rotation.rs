@@ -33,6 +33,7 @@ mod branch;
 mod commands;
 mod following;
 mod keeper;
+pub mod kept;
 mod making;
 mod retiring;
 mod retry;

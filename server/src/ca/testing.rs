@@ -29,7 +29,7 @@ pub(crate) struct MemoryLedger(Arc<Mutex<Entries>>);
 struct Entries {
     journal: Option<Vec<u8>>,
     bundle: Arc<Bundle>,
-    failing: bool,
+    saves_left: Option<u32>,
     keeping: bool,
 }
 
@@ -51,7 +51,12 @@ impl MemoryLedger {
 
     /// Lets every save fail, or no longer.
     pub(crate) fn fail(&self, failing: bool) {
-        self.with(|entries| entries.failing = failing);
+        self.with(|entries| entries.saves_left = failing.then_some(0));
+    }
+
+    /// Lets every save fail after so many.
+    pub(crate) fn fail_after(&self, saves: u32) {
+        self.with(|entries| entries.saves_left = Some(saves));
     }
 
     /// Lets every save fail that takes a key out of the bundle, or no longer.
@@ -82,9 +87,10 @@ impl Ledger for MemoryLedger {
     async fn save(&self, journal: Vec<u8>, changes: Vec<BundleChange>) -> Result<(), LedgerError> {
         self.with(|entries| {
             let mut removals = changes.iter().filter(|c| matches!(c, BundleChange::RemoveJwt(_)));
-            if entries.failing || entries.keeping && removals.next().is_some() {
+            if entries.saves_left == Some(0) || entries.keeping && removals.next().is_some() {
                 return Err(LedgerError("the disk is full".into()));
             }
+            entries.saves_left = entries.saves_left.map(|left| left - 1);
             let bundle = Arc::make_mut(&mut entries.bundle);
             for change in changes {
                 match change {
@@ -129,7 +135,7 @@ impl Bench {
         let config = audit::Config { path, durability: Durability::Background };
         let audit = Audit::open(config, clock.clone()).expect("an audit log");
         let bundle = Arc::new(Bundle::empty(trust_domain()));
-        let entries = Entries { journal: None, bundle, failing: false, keeping: false };
+        let entries = Entries { journal: None, bundle, saves_left: None, keeping: false };
         Self {
             ledger: MemoryLedger(Arc::new(Mutex::new(entries))),
             keys: Arc::new(MemoryKeyStore::default()),

@@ -10,13 +10,14 @@ use steeple::bundle::Bundle;
 use steeple::clock::from_unix_seconds;
 use steeple::jwt::make::JwtSigner;
 use steeple::keys::{KeyId, Signer};
+use steeple::x509::Chain;
 use steeple::x509::make::Issuer;
-use steeple::x509::{Certificate, Chain};
 use tokio::time::Instant;
 use tracing::field::display;
 use tracing::{info, warn};
 
 use super::branch::Branch;
+use super::kept::belongs;
 use super::making::{self, Made, Place, key_id};
 use super::retry::Retry;
 use super::vouched::{self, FOREIGN_GRACE, Vouched};
@@ -118,6 +119,10 @@ impl<L: Ledger> Keeper<L> {
         let intent =
             Event::AuthorityIntent { correlation, step, kind, slot: slot_of, authority_id };
         self.record(by, intent).await?;
+        // Whoever is stopped before there is a record knows the key for one of its own.
+        if !self.journal.is_unrecorded(kind, slot) {
+            self.save(self.journal.with_unrecorded(kind, slot), Vec::new()).await?;
+        }
         // Whatever had this slot loses its key now, be it remembered or not.
         self.signers.remove(&(kind, slot));
         let key = key_id(kind, slot);
@@ -378,14 +383,5 @@ fn log(what: &str, slot: Slot, record: &Record) {
         Kind::JwtKey => {
             info!(%slot, %local_authority_id, %issued_at, %expiration, "JWT key {what}");
         }
-    }
-}
-
-/// Whether the key is the one that the record is about.
-fn belongs(record: &Record, signer: &dyn Signer) -> bool {
-    let spki = signer.public_key().spki_der();
-    match record.kind {
-        Kind::X509Ca => Certificate::parse(&record.public).is_ok_and(|ca| ca.spki_der() == spki),
-        Kind::JwtKey => record.public == spki,
     }
 }

@@ -350,7 +350,7 @@ async fn a_ca_below_a_tainted_root_is_not_stored_and_seldom_tried() {
     let before = journal(&bench);
     bench.ledger.change(|bundle| bundle.x509_authorities[0].tainted = true);
     sleep(20 * 60).await;
-    assert_eq!(journal(&bench), before);
+    assert_eq!(journal(&bench).records(), before.records());
     let minted = upstream.state().minted;
     assert!((15..50).contains(&minted), "{minted}");
 }
