@@ -33,6 +33,7 @@ use self::authority_use::reports::Reports;
 use self::caller::{Admitted, Peer};
 use self::error::ApiError;
 use self::limits::{Limited, Limits};
+use self::refusals::Refusals;
 use crate::audit::event::{self, Event};
 use crate::audit::{self, Audit};
 use crate::authz::agent_status::Status as AgentStatus;
@@ -63,6 +64,7 @@ pub mod listener;
 mod local_authority;
 mod logger;
 mod pages;
+pub mod refusals;
 pub mod socket;
 mod svid;
 mod trust_domain;
@@ -92,6 +94,8 @@ pub struct Deps {
     pub attestors: BTreeMap<&'static str, Arc<dyn NodeAttestor>>,
     /// How often an address may ask.
     pub limits: Arc<Limits>,
+    /// Where refusals are recorded that anybody can bring about.
+    pub refusals: Arc<Refusals>,
     /// When it is.
     pub clock: Arc<dyn Clock>,
     /// When the server was started.

@@ -26,6 +26,7 @@ use crate::api::guard::Shared;
 use crate::api::inflow::Inflow;
 use crate::api::limits::Limits;
 use crate::api::listener::{Bounds, HANDSHAKE, Listener};
+use crate::api::refusals::Refusals;
 use crate::api::socket::AdminSocket;
 use crate::api::{Deps, routes};
 use crate::audit::Audit;
@@ -78,6 +79,7 @@ pub struct Server {
     address: SocketAddr,
     socket_path: PathBuf,
     audit: Arc<Audit>,
+    refusals: Arc<Refusals>,
     /// Listeners and connections, which end first.
     front: Tasks,
     /// What they need to end well.
@@ -93,19 +95,29 @@ impl Server {
         let keys = Keys::open(&config.key_store, &config.data_dir).await?;
         let (front, core) = (Tasks::new(), Tasks::new());
         let tasks = (&front, &core);
-        let (audit, address) = match assemble(config, process, &keys, tasks).await {
-            Ok(assembled) => assembled,
-            Err(error) => {
-                if let Err(left) = core.shutdown(CORE_PATIENCE).await {
-                    warn!(left, "tasks cut off");
+        let Assembled { audit, refusals, address } =
+            match assemble(config, process, &keys, tasks).await {
+                Ok(assembled) => assembled,
+                Err(error) => {
+                    if let Err(left) = core.shutdown(CORE_PATIENCE).await {
+                        warn!(left, "tasks cut off");
+                    }
+                    return Err(error);
                 }
-                return Err(error);
-            }
-        };
+            };
         let socket_path = config.socket_path.clone();
         info!(%address, socket_path = %socket_path.display(), trust_domain = %config.trust_domain,
             "Starting Server APIs");
-        Ok(Self { address, socket_path, audit, front, core, _keys: keys, _data_dir: data_dir })
+        Ok(Self {
+            address,
+            socket_path,
+            audit,
+            refusals,
+            front,
+            core,
+            _keys: keys,
+            _data_dir: data_dir,
+        })
     }
 
     /// Where agents reach it.
@@ -125,6 +137,7 @@ impl Server {
         if let Err(left) = self.front.shutdown(FRONT_PATIENCE).await {
             warn!(left, "connections cut off");
         }
+        self.refusals.flush().await;
         let stopped = self.audit.record(&event::Caller::Server, &[Event::ServerStopped]).await;
         if let Err(error) = stopped {
             warn!(error = &error as &dyn std::error::Error, "the end is not in the audit log");
@@ -142,7 +155,7 @@ async fn assemble(
     Process { clock, log }: Process,
     keys: &Keys,
     (front, core): (&Tasks, &Tasks),
-) -> anyhow::Result<(Arc<Audit>, SocketAddr)> {
+) -> anyhow::Result<Assembled> {
     let audit = Arc::new(Audit::open((&config.audit).into(), Arc::clone(&clock))?);
     core.spawn(info_span!("audit"), |stop| Arc::clone(&audit).run(stop));
     let datastore = datastore(&config.datastore).await?;
@@ -173,8 +186,15 @@ async fn assemble(
         warn!(key, longest = %humantime::format_duration(longest),
             "SVIDs may live shorter than configured, as ca_ttl is short");
     }
-    let address = listen(config, base, Signing { ca, control, acceptor, presented }, front).await?;
-    Ok((audit, address))
+    let limits = Arc::new(Limits::new(config.rate_limits));
+    let refusals = Refusals::new(Arc::clone(&limits), Arc::clone(&audit), Arc::clone(&base.clock));
+    let refusals = Arc::new(refusals);
+    let telling = Arc::clone(&refusals);
+    core.spawn(info_span!("refusals"), |stop| telling.run(stop));
+    let calls = Calls { limits, refusals: Arc::clone(&refusals) };
+    let signing = Signing { ca, control, acceptor, presented };
+    let address = listen(config, base, (signing, calls), front).await?;
+    Ok(Assembled { audit, refusals, address })
 }
 
 /// As many connections as the process may have descriptors for.
@@ -189,6 +209,19 @@ struct Base {
     audit: Arc<Audit>,
     clock: Arc<dyn Clock>,
     log: LogLevel,
+}
+
+/// What of the parts is needed to stop them well, and to say that they work.
+struct Assembled {
+    audit: Arc<Audit>,
+    refusals: Arc<Refusals>,
+    address: SocketAddr,
+}
+
+/// What becomes of those who call too often, or may not.
+struct Calls {
+    limits: Arc<Limits>,
+    refusals: Arc<Refusals>,
 }
 
 /// What signs, and what shows to clients what was signed for the server itself.
@@ -240,18 +273,17 @@ async fn authorities(
 async fn listen(
     config: &Config,
     base: Base,
-    signing: Signing,
+    (signing, calls): (Signing, Calls),
     front: &Tasks,
 ) -> anyhow::Result<SocketAddr> {
     let Signing { ca, control, acceptor, presented } = signing;
     let attestors = attestors(config, &base)?;
-    let limits = Arc::new(Limits::new(config.rate_limits));
+    let Calls { limits, refusals } = calls;
     let shared = Arc::new(Shared {
-        limits: Arc::clone(&limits),
+        refusals: Arc::clone(&refusals),
         registry: base.registry.clone(),
         admin_ids: config.admin_ids.clone(),
         disable_jwt_svids: config.ca.jwt_key.is_none(),
-        audit: Arc::clone(&base.audit),
         inflow: Inflow::default(),
         clock: Arc::clone(&base.clock),
         tasks: front.clone(),
@@ -268,6 +300,7 @@ async fn listen(
         audit: base.audit,
         attestors,
         limits,
+        refusals,
         clock: base.clock,
         started: Instant::now(),
         own_svid: presented,

@@ -13,17 +13,15 @@ use steeple::clock::{Clock, unix_seconds};
 use steeple::id::SpiffeId;
 use steeple::rpc;
 use steeple::tasks::Tasks;
-use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
-use tracing::{Instrument as _, Span, debug, error_span, warn};
+use tracing::{Instrument as _, Span, debug, error_span};
 
 use super::caller::{Admitted, Caller, Peer, audit_caller};
 use super::error::ApiError;
 use super::inflow::Inflow;
-use super::limits::{Limited, Limits};
-use crate::audit::Audit;
+use super::refusals::Refusals;
 use crate::audit::event::Event;
 use crate::authz::agent_status::{
     AgentRefusal, Presented, Remembered, Status as AgentStatus, status,
@@ -47,9 +45,7 @@ pub struct Shared {
     /// Whether calls about JWT-SVIDs are answered as if there were none.
     pub disable_jwt_svids: bool,
     /// Where refusals are recorded.
-    pub audit: Arc<Audit>,
-    /// How many of them.
-    pub limits: Arc<Limits>,
+    pub refusals: Arc<Refusals>,
     /// How much callers are sending.
     pub inflow: Inflow,
     /// When it is.
@@ -155,16 +151,8 @@ impl Shared {
         };
         debug!(method, ?caller, %why, "call refused");
         let refusal = Status::from(refusal);
-        // Whoever is let in nowhere must not be able to fill the disk.
-        let charged = self.limits.charge(caller.source(), Limited::Refusals, 1, Instant::now());
-        if charged.is_err() {
-            return refusal;
-        }
         let event = Event::CallRefused { method, why };
-        // The call is refused whether or not it can be recorded.
-        if let Err(error) = self.audit.record(&audit_caller(caller, None), &[event]).await {
-            warn!(error = &error as &dyn std::error::Error, "refusal not recorded");
-        }
+        self.refusals.record(caller.source(), &audit_caller(caller, None), event).await;
         refusal
     }
 }

@@ -84,12 +84,12 @@ impl Server {
             attestation: true,
             signing: std::env::var_os("MEASURE").is_none(),
         }));
+        let refusals = Arc::new(Refusals::new(limits.clone(), audit.clone(), clock.clone()));
         let shared = Arc::new(Shared {
-            limits: limits.clone(),
+            refusals: refusals.clone(),
             registry: registry.clone(),
             admin_ids: [id("spiffe://other/admin")].into(),
             disable_jwt_svids: jwt_key.is_none(),
-            audit: audit.clone(),
             inflow: Inflow::default(),
             clock: clock.clone(),
             tasks: tasks.clone(),
@@ -118,7 +118,8 @@ impl Server {
             registry,
             audit,
             attestors: [(tokens.kind(), tokens), (echo.kind(), echo)].into(),
-            limits: limits.clone(),
+            limits,
+            refusals,
             clock: clock.clone(),
             started: Instant::now(),
             own_svid,
@@ -173,9 +174,20 @@ impl Server {
 
     /// The events in the audit log, without those of the server itself.
     fn records(&self) -> Vec<serde_json::Value> {
+        let records = self.all_records().into_iter();
+        records.filter(|record| record["caller"]["class"] != "server").collect()
+    }
+
+    /// How many refusals the audit log says that it leaves out.
+    fn left_out(&self) -> u64 {
+        let records = self.all_records().into_iter();
+        let left_out = records.filter(|record| record["event"] == "refusals_left_out");
+        left_out.map(|record| record["count"].as_u64().unwrap()).sum()
+    }
+
+    fn all_records(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.directory.path().join("audit.jsonl")).unwrap();
-        let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        records.filter(|record: &serde_json::Value| record["caller"]["class"] != "server").collect()
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The names of all events in the audit log.

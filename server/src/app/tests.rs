@@ -26,6 +26,7 @@ use tonic::Code;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::*;
+use crate::api::limits::Source;
 
 mod keys;
 
@@ -147,6 +148,22 @@ async fn who_is_not_of_the_trust_domain_does_not_get_a_connection() {
     for server in servers {
         server.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_server_that_stops_tells_of_the_refusals_that_it_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(directory.path()).await.unwrap();
+    let source = Source::Address("192.0.2.1".parse().unwrap());
+    while server.refusals.is_all_told() {
+        let refusal = Event::CallRefused { method: "/a/B", why: "x".into() };
+        server.refusals.record(source, &event::Caller::Server, refusal).await;
+    }
+    server.stop().await;
+    let log = std::fs::read_to_string(directory.path().join("audit.jsonl")).unwrap();
+    let mut last = log.lines().rev();
+    assert!(last.next().unwrap().contains("\"event\":\"server_stopped\""), "{log}");
+    assert!(last.next().unwrap().contains("\"event\":\"refusals_left_out\""), "{log}");
 }
 
 #[tokio::test]

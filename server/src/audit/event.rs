@@ -197,6 +197,15 @@ pub enum Event {
 
     /// A call was refused because of who made it.
     CallRefused { method: &'static str, why: String },
+    /// There were so many refusals from an address, or from all that there was no room for, that these
+    /// have no events of their own.
+    RefusalsLeftOut {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        count: u64,
+        from: i64,
+        until: i64,
+    },
 
     /// An agent has a new SVID; the old one lasts until the new one is used.
     AgentRenewed { correlation: Correlation, agent_id: SpiffeId, serial: Hex<Serial> },
@@ -209,8 +218,9 @@ pub enum Event {
         serial: Hex<Serial>,
         again: bool,
     },
-    /// A node did not.
+    /// A node did not. It may not even have said how it wanted to.
     NodeAttestationRefused {
+        #[serde(skip_serializing_if = "String::is_empty")]
         attestation_type: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         agent_id: Option<SpiffeId>,

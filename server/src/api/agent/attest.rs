@@ -20,7 +20,7 @@ use tracing::{Instrument as _, Span, info};
 
 use crate::api::error::ApiError;
 use crate::api::issued::{csr, x509_to_proto};
-use crate::api::limits::Limited;
+use crate::api::limits::{Limited, Source};
 use crate::api::{Deps, admitted};
 use crate::audit::event::{Caller, EntryFacts, Event, Hex, Selectors};
 use crate::ca::request::X509Request;
@@ -43,11 +43,24 @@ pub(super) async fn answer(
     deps: &Arc<Deps>,
     request: Request<Streaming<pb::AttestAgentRequest>>,
 ) -> Result<Answers, Status> {
-    deps.charge(&request, Limited::Attestation, 1)?;
-    let caller = admitted(&request)?.for_audit();
+    let admitted = admitted(&request)?;
+    let refused = Refused {
+        deps: Arc::clone(deps),
+        caller: admitted.for_audit(),
+        source: admitted.caller.source(),
+    };
+    if let Err(error) = deps.charge(&request, Limited::Attestation, 1) {
+        refused.tell("", None, &error).await;
+        return Err(error.into());
+    }
     let (answers, receiver) = mpsc::channel(1);
-    let attestation =
-        Attestation { deps: Arc::clone(deps), caller, requests: request.into_inner(), answers };
+    let attestation = Attestation {
+        deps: Arc::clone(deps),
+        refused,
+        kind: String::new(),
+        requests: request.into_inner(),
+        answers,
+    };
     let work = attestation
         .run()
         .instrument(Span::current())
@@ -59,9 +72,18 @@ pub(super) async fn answer(
 /// An attestation that is going on.
 struct Attestation {
     deps: Arc<Deps>,
-    caller: Caller,
+    refused: Refused,
+    /// The method that the node named, cut to what is repeated in records.
+    kind: String,
     requests: Streaming<pb::AttestAgentRequest>,
     answers: mpsc::Sender<Result<pb::AttestAgentResponse, Status>>,
+}
+
+/// Who is recorded as refused.
+struct Refused {
+    deps: Arc<Deps>,
+    caller: Caller,
+    source: Source,
 }
 
 /// What a node opened with.
@@ -82,7 +104,14 @@ struct Admission {
 impl Attestation {
     async fn run(mut self) {
         let attested = tokio::time::timeout(PATIENCE, self.attest()).await;
-        let result = attested.unwrap_or(Err(ApiError::TooSlow("attestation took too long")));
+        let too_slow = Err((None, ApiError::TooSlow("attestation took too long")));
+        let result = match attested.unwrap_or(too_slow) {
+            Ok(outcome) => Ok(outcome),
+            Err((agent_id, error)) => {
+                self.refused.tell(&self.kind, agent_id, &error).await;
+                Err(error)
+            }
+        };
         let answer = result
             .map_err(Status::from)
             .map(|outcome| pb::AttestAgentResponse { step: Some(Answer::Result(outcome)) });
@@ -90,20 +119,9 @@ impl Attestation {
         drop(self.answers.send(answer).await);
     }
 
-    async fn attest(&mut self) -> Result<Outcome, ApiError> {
-        let opening = self.opening().await?;
-        match self.decide(&opening).await {
-            Ok(outcome) => Ok(outcome),
-            Err((agent_id, error)) => {
-                let event = Event::NodeAttestationRefused {
-                    attestation_type: opening.kind.chars().take(MAX_KIND).collect(),
-                    agent_id,
-                    why: error.to_string(),
-                };
-                self.deps.record_done(&self.caller, [event]).await;
-                Err(error)
-            }
-        }
+    async fn attest(&mut self) -> Result<Outcome, (Option<SpiffeId>, ApiError)> {
+        let opening = self.opening().await.map_err(|error| (None, error))?;
+        self.decide(&opening).await
     }
 
     /// Reads what the node opens with.
@@ -118,6 +136,7 @@ impl Attestation {
         if data.r#type.is_empty() {
             return Err(malformed("malformed param", "missing attestation data type"));
         }
+        self.kind = data.r#type.chars().take(MAX_KIND).collect();
         if data.payload.is_empty() {
             return Err(malformed("malformed param", "missing attestation data payload"));
         }
@@ -143,7 +162,7 @@ impl Attestation {
         let id = attested.agent_id.clone();
         let admission = Admission {
             deps: Arc::clone(&self.deps),
-            caller: self.caller.clone(),
+            caller: self.refused.caller.clone(),
             kind: opening.kind.clone(),
             csr: opening.csr.clone(),
         };
@@ -154,10 +173,21 @@ impl Attestation {
 
     async fn prove(&mut self, opening: &Opening) -> Result<Attested, ApiError> {
         let attestor = self.deps.attestors.get(opening.kind.as_str()).cloned();
-        let attestor = attestor.ok_or_else(|| {
-            ApiError::UnknownAttestor(opening.kind.chars().take(MAX_KIND).collect())
-        })?;
+        let attestor = attestor.ok_or_else(|| ApiError::UnknownAttestor(self.kind.clone()))?;
         Ok(attestor.attest(&opening.payload, self).await?)
+    }
+}
+
+impl Refused {
+    /// Records why a node did not become an agent, unless it is the one that left, or the server.
+    async fn tell(&self, kind: &str, agent_id: Option<SpiffeId>, error: &ApiError) {
+        if matches!(error, ApiError::Attest(AttestError::Gone | AttestError::Stopping)) {
+            return;
+        }
+        let attestation_type = kind.to_owned();
+        let event =
+            Event::NodeAttestationRefused { attestation_type, agent_id, why: error.to_string() };
+        self.deps.refusals.record(self.source, &self.caller, event).await;
     }
 }
 

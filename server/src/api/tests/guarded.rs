@@ -72,6 +72,20 @@ async fn admins_are_local_configured_or_named_by_an_entry() {
     assert_eq!(server.audited(), ["call_refused", "call_refused", "call_refused", "entry_created"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn refusals_that_are_too_many_to_be_recorded_are_counted() {
+    let server = Server::new().await;
+    let channel = server.anonymous();
+    for _ in 0..80 {
+        check_denied(count(channel.clone()).await.map(drop), COUNT, None);
+    }
+    server.deps.refusals.flush().await;
+    let (recorded, left_out) = (server.audited(), server.left_out());
+    assert!((50..80).contains(&recorded.len()), "{recorded:?}");
+    assert!(recorded.iter().all(|event| event == "call_refused"), "{recorded:?}");
+    assert_eq!(u64::try_from(recorded.len()).unwrap() + left_out, 80);
+}
+
 #[tokio::test]
 async fn without_jwt_svids_no_call_is_about_them() {
     let server = Server::without_tokens().await;

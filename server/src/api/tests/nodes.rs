@@ -137,6 +137,24 @@ async fn an_attestation_is_limited_to_once_a_second_for_each_address() {
     attest(server.anonymous(), params("join_token", &token), "").await.unwrap();
     let soon = attest(server.anonymous(), params("join_token", "x"), "").await.unwrap_err();
     assert_eq!(soon.code(), Code::ResourceExhausted);
+    let records = server.records();
+    let refused = records.last().unwrap();
+    assert_eq!(refused["event"], "node_attestation_refused");
+    assert_eq!(refused["why"], soon.message());
+    assert!(refused.get("attestation_type").is_none(), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_nodes_are_refused_the_log_has_a_few_and_counts_the_others() {
+    let server = Server::new().await;
+    for _ in 0..80 {
+        attest(server.anonymous(), params("join_token", "x"), "").await.unwrap_err();
+    }
+    server.deps.refusals.flush().await;
+    let recorded = server.audited();
+    assert!((50..80).contains(&recorded.len()), "{recorded:?}");
+    assert!(recorded.iter().all(|event| event == "node_attestation_refused"), "{recorded:?}");
+    assert_eq!(u64::try_from(recorded.len()).unwrap() + server.left_out(), 80);
 }
 
 #[tokio::test]
@@ -170,6 +188,15 @@ async fn an_opening_that_lacks_something_says_what() {
     let unknown = attest(unlimited(&server), params("aws_iid", "x"), "").await;
     let refused = "attestation type \"aws_iid\" is not configured on this server";
     check_status(unknown, Code::FailedPrecondition, refused);
+    let named = server.records().into_iter().map(|record| {
+        assert_eq!(record["event"], "node_attestation_refused");
+        record["attestation_type"].as_str().unwrap_or("-").to_owned()
+    });
+    let named: Vec<_> = named.collect();
+    assert_eq!(
+        named,
+        ["-", "-", "-", "join_token", "join_token", "join_token", "aws_iid"].map(str::to_owned)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,6 +211,9 @@ async fn an_attestation_ends_after_a_minute() {
     assert!(answers.message().await.unwrap().is_some());
     let status = answers.message().await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
+    let records = server.records();
+    assert_eq!(records[0]["event"], "node_attestation_refused");
+    assert_eq!(records[0]["why"], "attestation took too long");
 }
 
 async fn renew(channel: Channel, csr: Vec<u8>) -> Result<types::X509svid, Status> {

@@ -67,6 +67,22 @@ fn what_others_wrote_cannot_end_a_line_or_add_to_it() {
 }
 
 #[test]
+fn what_has_no_event_of_its_own_is_counted() {
+    let left_out =
+        |address| Event::RefusalsLeftOut { address, count: 30, from: NOW, until: NOW + 5 };
+    check(
+        &Caller::Server,
+        &left_out(Some("192.0.2.1".to_owned())),
+        r#""caller":{"class":"server"},"event":"refusals_left_out","address":"192.0.2.1","count":30,"from":1767323045,"until":1767323050"#,
+    );
+    check(
+        &Caller::Server,
+        &left_out(None),
+        r#""caller":{"class":"server"},"event":"refusals_left_out","count":30,"from":1767323045,"until":1767323050"#,
+    );
+}
+
+#[test]
 fn a_certificate_that_names_nobody_is_told_by_its_number() {
     check(
         &Caller::Unnamed {
