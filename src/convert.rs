@@ -6,6 +6,7 @@ use thiserror::Error;
 use crate::entry::EntryError;
 use crate::id::{ParseError, SpiffeId, TrustDomain};
 use crate::selector::{Selector, SelectorError, SelectorSet};
+use crate::shown::{self, quoted};
 use steeple_proto::spire::api::types;
 
 mod bundle;
@@ -23,18 +24,22 @@ pub enum ConvertError {
     #[error("{0} is missing")]
     Missing(&'static str),
     /// A SPIFFE ID or trust domain is malformed.
-    #[error("{field}: {cause}")]
+    #[error("{field}: {cause}: {}", quoted(found))]
     Id {
         /// The field.
         field: &'static str,
+        /// What is in it.
+        found: String,
         /// What is wrong with it.
         cause: ParseError,
     },
     /// A selector is malformed.
-    #[error("selectors[{index}]: {cause}")]
+    #[error("selectors[{index}]: {cause}: {}", quoted(found))]
     Selector {
         /// Which one, from 0.
         index: usize,
+        /// What it is.
+        found: String,
         /// What is wrong with it.
         cause: SelectorError,
     },
@@ -66,7 +71,7 @@ pub fn id_from_proto(
     let id = id.ok_or(ConvertError::Missing(field))?;
     TrustDomain::parse(&id.trust_domain)
         .and_then(|trust_domain| SpiffeId::new(&trust_domain, &id.path))
-        .map_err(|cause| ConvertError::Id { field, cause })
+        .map_err(|cause| ConvertError::Id { field, found: shown::spiffe_id(Some(id)), cause })
 }
 
 /// Writes a SPIFFE ID.
@@ -84,7 +89,7 @@ pub fn trust_domain_from_proto(
     field: &'static str,
 ) -> Result<TrustDomain, ConvertError> {
     TrustDomain::parse(name.strip_prefix("spiffe://").unwrap_or(name))
-        .map_err(|cause| ConvertError::Id { field, cause })
+        .map_err(|cause| ConvertError::Id { field, found: name.to_owned(), cause })
 }
 
 /// Reads selectors.
@@ -93,8 +98,10 @@ pub fn trust_domain_from_proto(
 /// One of them is malformed.
 pub fn selectors_from_proto(selectors: &[types::Selector]) -> Result<SelectorSet, ConvertError> {
     let read = |(index, selector): (usize, &types::Selector)| {
-        Selector::new(&selector.r#type, &selector.value)
-            .map_err(|cause| ConvertError::Selector { index, cause })
+        Selector::new(&selector.r#type, &selector.value).map_err(|cause| {
+            let found = format!("{}:{}", selector.r#type, selector.value);
+            ConvertError::Selector { index, found, cause }
+        })
     };
     selectors
         .iter()
@@ -143,7 +150,26 @@ mod tests {
         wire.push(types::Selector { r#type: "a".into(), value: String::new() });
         assert_eq!(
             selectors_from_proto(&wire),
-            Err(ConvertError::Selector { index: 2, cause: SelectorError::NoValue })
+            Err(ConvertError::Selector {
+                index: 2,
+                found: "a:".into(),
+                cause: SelectorError::NoValue
+            })
         );
+        let text = |kind: &str| {
+            let selector = types::Selector { r#type: kind.into(), value: "v".into() };
+            selectors_from_proto(&[selector]).unwrap_err().to_string()
+        };
+        assert_eq!(text("a:b"), "selectors[0]: the selector's type has a colon: \"a:b:v\"");
+    }
+
+    #[test]
+    fn a_refusal_of_an_id_shows_it() {
+        let id = types::Spiffeid { trust_domain: "A".into(), path: "/\n".into() };
+        let error = id_from_proto(Some(&id), "spiffe_id").unwrap_err().to_string();
+        assert!(error.starts_with("spiffe_id: "), "{error}");
+        assert!(error.ends_with(r#": "spiffe://A/\n""#), "{error}");
+        let error = trust_domain_from_proto("B", "trust_domain").unwrap_err().to_string();
+        assert!(error.ends_with(": \"B\""), "{error}");
     }
 }

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::id::{SpiffeId, TrustDomain};
 use crate::selector::SelectorSet;
+use crate::shown::quoted;
 
 /// The longest hint in bytes (Workload API 5.2.1).
 pub const MAX_HINT_LENGTH: usize = 1024;
@@ -79,8 +80,8 @@ pub struct EntryContent {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum EntryError {
     /// The entry ID is empty, too long or has another character.
-    #[error("entry ID: 1 to 255 characters of [A-Za-z0-9._-]")]
-    Id,
+    #[error("entry ID: 1 to 255 characters of [A-Za-z0-9._-], and not {}", quoted(.0))]
+    Id(String),
     /// There is no selector.
     #[error("selectors: at least one is needed")]
     NoSelectors,
@@ -100,8 +101,15 @@ pub enum EntryError {
     #[error("SPIFFE ID: the path /spire is reserved for servers and agents")]
     Reserved,
     /// A lifetime is negative or longer than about 68 years.
-    #[error("{0}: must be 0 (the server's default) or a positive number of seconds")]
-    Ttl(&'static str),
+    #[error(
+        "{field}: must be 0 (the server's default) or a positive number of seconds, and not {found}"
+    )]
+    Ttl {
+        /// The field.
+        field: &'static str,
+        /// What it is.
+        found: i32,
+    },
     /// A DNS name cannot stand in a certificate.
     #[error(
         "DNS names: {0:?} is not a DNS name; letters, digits and inner hyphens in labels of at \
@@ -109,11 +117,11 @@ pub enum EntryError {
     )]
     DnsName(String),
     /// The hint is too long or has control characters.
-    #[error("hint: at most 1024 bytes, without control characters")]
-    Hint,
+    #[error("hint: at most 1024 bytes, without control characters, and not {}", quoted(.0))]
+    Hint(String),
     /// The expiry is negative.
-    #[error("expiry: must be 0 (never) or seconds since 1970")]
-    Expiry,
+    #[error("expiry: must be 0 (never) or seconds since 1970, and not {0}")]
+    Expiry(i64),
     /// The entry federates with its own trust domain.
     #[error("federates with: {0} is the entry's own trust domain")]
     OwnTrustDomain(TrustDomain),
@@ -129,7 +137,7 @@ impl EntryId {
         if (1..=255).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.into()))
         } else {
-            Err(EntryError::Id)
+            Err(EntryError::Id(start_of(text)))
         }
     }
 
@@ -168,7 +176,7 @@ impl Hint {
     /// Reads a hint; the empty text is none.
     pub fn new(text: &str) -> Result<Option<Self>, EntryError> {
         if text.len() > MAX_HINT_LENGTH || text.chars().any(char::is_control) {
-            return Err(EntryError::Hint);
+            return Err(EntryError::Hint(start_of(text)));
         }
         Ok((!text.is_empty()).then(|| Self(text.into())))
     }
@@ -218,6 +226,11 @@ impl EntryContent {
     pub fn is_node_alias(&self) -> bool {
         self.parent_id.is_server()
     }
+}
+
+/// As much of a text as says in an error which one it is, and whether there is more.
+fn start_of(text: &str) -> String {
+    text.chars().take(65).collect()
 }
 
 impl FromStr for EntryId {
@@ -346,8 +359,11 @@ mod tests {
         assert_eq!(Hint::new(""), Ok(None));
         assert_eq!(Hint::new("internal").unwrap().unwrap().as_str(), "internal");
         assert!(Hint::new(&"h".repeat(1024)).is_ok()); // WAPI-28
-        assert_eq!(Hint::new(&"h".repeat(1025)), Err(EntryError::Hint)); // H072
-        assert_eq!(Hint::new("a\nb"), Err(EntryError::Hint)); // H072
+        let refusal = |text: &str| Hint::new(text).unwrap_err().to_string();
+        let words = "hint: at most 1024 bytes, without control characters, and not";
+        let long = "h".repeat(1025); // H072
+        assert_eq!(refusal(&long), format!("{words} \"{}\"…", "h".repeat(64)));
+        assert_eq!(refusal("a\nb"), format!(r#"{words} "a\nb""#)); // H072
     }
 
     #[test]
@@ -356,7 +372,10 @@ mod tests {
             assert!(EntryId::new(id).is_ok(), "{id}");
         }
         for id in ["", "a b", "a/b", "é", &"i".repeat(256)] {
-            assert_eq!(EntryId::new(id), Err(EntryError::Id), "{id}");
+            let error = EntryId::new(id).unwrap_err();
+            let shown = &id[..id.len().min(3)];
+            assert!(matches!(error, EntryError::Id(_)), "{error}");
+            assert!(error.to_string().contains(&format!("and not \"{shown}")), "{error}");
         }
     }
 }

@@ -6,6 +6,9 @@ use steeple_proto::spire::api::types;
 use crate::clock::from_unix_seconds;
 use crate::convert::log_level_name;
 
+/// How many characters of somebody else's text are quoted.
+const LONGEST_QUOTE: usize = 64;
+
 /// A certificate of a program itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Certificate<'a> {
@@ -65,6 +68,15 @@ pub fn plain(text: &str) -> String {
         }
     }
     plain
+}
+
+/// A text of somebody else's in quotes, with escapes for what is odd in it, and cut off where it is long.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let mut characters = text.chars();
+    let head: String = characters.by_ref().take(LONGEST_QUOTE).collect();
+    let rest = if characters.next().is_some() { "…" } else { "" };
+    format!("{head:?}{rest}")
 }
 
 /// How much a program logs, for people.
@@ -132,6 +144,13 @@ mod tests {
         {
             assert_eq!(uptime(seconds), expected);
         }
+    }
+
+    #[test]
+    fn what_others_wrote_is_quoted_in_short() {
+        assert_eq!(quoted("a\n\"\u{202e}"), r#""a\n\"\u{202e}""#);
+        assert_eq!(quoted(""), "\"\"");
+        assert_eq!(quoted(&"é".repeat(65)), format!("\"{}\"…", "é".repeat(64)));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub fn entry_from_proto(
         expires_at: match entry.expires_at {
             0 => None,
             1.. => Some(entry.expires_at),
-            ..0 => return Err(EntryError::Expiry.into()),
+            ..0 => return Err(EntryError::Expiry(entry.expires_at).into()),
         },
         dns_names: entry
             .dns_names
@@ -129,7 +129,7 @@ fn ttl(seconds: i32, field: &'static str) -> Result<Option<Duration>, EntryError
     match u64::try_from(seconds) {
         Ok(0) => Ok(None),
         Ok(seconds) => Ok(Some(Duration::from_secs(seconds))),
-        Err(_) => Err(EntryError::Ttl(field)),
+        Err(_) => Err(EntryError::Ttl { field, found: seconds }),
     }
 }
 
@@ -197,10 +197,11 @@ mod tests {
         check(|e| e.id.clear(), &ConvertError::Missing("id"));
         check(|e| e.spiffe_id = None, &ConvertError::Missing("spiffe_id"));
         check(|e| e.parent_id = None, &ConvertError::Missing("parent_id"));
-        check(|e| e.x509_svid_ttl = -1, &EntryError::Ttl("x509_svid_ttl").into());
-        check(|e| e.jwt_svid_ttl = -1, &EntryError::Ttl("jwt_svid_ttl").into());
-        check(|e| e.expires_at = -1, &EntryError::Expiry.into());
-        check(|e| e.hint = "\n".into(), &EntryError::Hint.into());
+        let ttl = |field| EntryError::Ttl { field, found: -1 };
+        check(|e| e.x509_svid_ttl = -1, &ttl("x509_svid_ttl").into());
+        check(|e| e.jwt_svid_ttl = -1, &ttl("jwt_svid_ttl").into());
+        check(|e| e.expires_at = -1, &EntryError::Expiry(-1).into());
+        check(|e| e.hint = "\n".into(), &EntryError::Hint("\n".into()).into());
         check(|e| e.dns_names = vec!["a b".into()], &EntryError::DnsName("a b".into()).into());
     }
 }

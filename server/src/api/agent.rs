@@ -7,6 +7,7 @@ use futures_util::stream::BoxStream;
 use steeple::clock::unix_seconds;
 use steeple::convert::{id_from_proto, id_to_proto, selectors_to_proto};
 use steeple::id::SpiffeId;
+use steeple::shown::quoted;
 use steeple_proto::spire::api::server::agent::v1 as pb;
 use steeple_proto::spire::api::server::agent::v1::agent_server;
 use steeple_proto::spire::api::types;
@@ -50,8 +51,9 @@ impl AgentService {
     /// A token as an administrator asks for it, and its text.
     fn token(&self, request: pb::CreateJoinTokenRequest) -> Result<(String, JoinToken), ApiError> {
         let ttl = u64::try_from(request.ttl).ok().filter(|ttl| *ttl > 0);
-        let expected = "a number of seconds, at least 1";
-        let ttl = Duration::from_secs(ttl.ok_or(ApiError::Invalid { field: "ttl", expected })?);
+        let (found, expected) = (request.ttl.to_string(), "a number of seconds, at least 1");
+        let ttl = ttl.ok_or(ApiError::Found { field: "ttl", found, expected })?;
+        let ttl = Duration::from_secs(ttl);
         let token =
             if request.token.is_empty() { Uuid::new_v4().to_string() } else { request.token };
         let own = self.0.registry.trust_domain();
@@ -71,7 +73,8 @@ impl AgentService {
             && !id.is_reserved()
             && !id.is_trust_domain();
         let expected = "an ID in the server's trust domain with a path that is not below /spire";
-        if is_fine { Ok(id) } else { Err(ApiError::Invalid { field: "agent_id", expected }) }
+        let found = quoted(id.as_str());
+        if is_fine { Ok(id) } else { Err(ApiError::Found { field: "agent_id", found, expected }) }
     }
 }
 

@@ -50,6 +50,16 @@ pub enum ApiError {
         /// What would do.
         expected: &'static str,
     },
+    /// The same, and what it has.
+    #[error("{field}: {expected}, and not {found}")]
+    Found {
+        /// The field.
+        field: &'static str,
+        /// What it has, as it can be shown.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+    },
     /// A field cannot be read.
     #[error(transparent)]
     Convert(#[from] ConvertError),
@@ -175,6 +185,7 @@ impl ApiError {
     pub fn code(&self) -> Code {
         match self {
             Self::Invalid { .. }
+            | Self::Found { .. }
             | Self::Convert(_)
             | Self::AgentId(_)
             | Self::Csr(_)
@@ -219,6 +230,7 @@ impl ApiError {
                 Any::from_msg(&rpc::RetryInfo { retry_delay }).ok()
             }
             Self::Invalid { .. }
+            | Self::Found { .. }
             | Self::Convert(_)
             | Self::AgentId(_)
             | Self::Csr(_)
@@ -264,7 +276,12 @@ impl From<UpstreamError> for ApiError {
 
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
-        let (code, message) = (error.code(), error.to_string());
+        let code = error.code();
+        let message = if let ApiError::Authority(refusal) = &error {
+            refusal.message()
+        } else {
+            error.to_string()
+        };
         if matches!(code, Code::Internal | Code::Unavailable) {
             error!(error = &error as &dyn std::error::Error, "call failed");
         }

@@ -22,7 +22,7 @@ pub(super) struct LocalAuthorityService(pub(super) Arc<Deps>);
 
 impl LocalAuthorityService {
     fn state(&self, kind: Kind) -> Result<State, Status> {
-        self.0.authorities.state(kind).map_err(|error| refused(Asked::State, kind, error))
+        self.0.authorities.state(kind).map_err(|error| refused(Asked::State, (kind, ""), error))
     }
 
     async fn prepare<T>(
@@ -33,7 +33,7 @@ impl LocalAuthorityService {
         let caller = super::admitted(request)?.for_audit();
         self.0.recordable()?;
         let prepared = self.0.authorities.prepare(caller, kind).await;
-        let prepared = prepared.map_err(|error| refused(Asked::Prepare, kind, error))?;
+        let prepared = prepared.map_err(|error| refused(Asked::Prepare, (kind, ""), error))?;
         Ok(Some(to_proto(prepared)))
     }
 
@@ -46,7 +46,7 @@ impl LocalAuthorityService {
         let caller = super::admitted(request)?.for_audit();
         self.0.recordable()?;
         let changed = self.0.authorities.change(caller, change, (kind, id)).await;
-        let changed = changed.map_err(|error| refused(Asked::Change(change), kind, error))?;
+        let changed = changed.map_err(|error| refused(Asked::Change(change), (kind, id), error))?;
         Ok(Some(to_proto(changed)))
     }
 
@@ -62,6 +62,7 @@ impl LocalAuthorityService {
         let changed = changed.map_err(|error| AuthorityRefusal {
             asked: Asked::Change(change),
             of: Object::Upstream,
+            named: subject_key_id.to_owned(),
             error,
         });
         Ok(changed.map_err(super::ApiError::from)?.id.to_string())
@@ -224,8 +225,9 @@ impl local_authority_server::LocalAuthority for LocalAuthorityService {
     }
 }
 
-fn refused(asked: Asked, kind: Kind, error: ControlError) -> Status {
-    super::ApiError::from(AuthorityRefusal { asked, of: Object::Own(kind), error }).into()
+fn refused(asked: Asked, (kind, id): (Kind, &str), error: ControlError) -> Status {
+    let (of, named) = (Object::Own(kind), id.to_owned());
+    super::ApiError::from(AuthorityRefusal { asked, of, named, error }).into()
 }
 
 fn to_proto(standing: Standing) -> pb::AuthorityState {

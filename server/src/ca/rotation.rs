@@ -29,6 +29,7 @@ use super::{Ledger, LedgerError};
 use crate::audit::event::Caller;
 use crate::audit::{Audit, AuditError};
 
+mod blame;
 mod branch;
 mod commands;
 mod following;

@@ -77,16 +77,18 @@ impl Spire {
     ) -> Result<Self, ConnectorError> {
         let (material, shown) = watch::channel(None);
         let (anchors, trusted) = watch::channel(Arc::new(AnchorSet::default()));
+        let (name, named) = watch::channel(None);
         let (fault, reason) = watch::channel(None);
         let own_svid = OwnSvid {
             socket: config.workload_api_socket.clone(),
             trust_domain: trust_domain.clone(),
             material,
             anchors,
+            name,
             fault,
         };
         tasks.spawn(info_span!("upstream_svid"), |stop| own_svid.run(stop));
-        let identity = Identity { material: shown, anchors: trusted, fault: reason };
+        let identity = Identity { material: shown, anchors: trusted, name: named, fault: reason };
         let server = Arc::new(Server::new(&config.server, trust_domain, identity, clock)?);
         let (sender, vouched) = watch::channel(None);
         let poll = Poll {

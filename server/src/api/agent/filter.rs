@@ -1,5 +1,6 @@
 //! Which agents an administrator wants to see.
 
+use steeple::shown::quoted;
 use steeple_proto::spire::api::server::agent::v1 as pb;
 use steeple_proto::spire::api::types;
 use time::{Date, Month, PrimitiveDateTime, Time, UtcOffset};
@@ -48,7 +49,9 @@ pub(super) fn from_proto(filter: Option<Wire>) -> Result<NodeFilter, ApiError> {
     let before = Some(filter.expires_before).filter(|text| !text.is_empty());
     let expected = "a time such as 2006-01-02 15:04:05 -0700 -07";
     let before = before.map(|text| {
-        unix_time(&text).ok_or(ApiError::Invalid { field: "by_expires_before", expected })
+        let found =
+            || ApiError::Found { field: "by_expires_before", found: quoted(&text), expected };
+        unix_time(&text).ok_or_else(found)
     });
     Ok(NodeFilter {
         attestation_type: Some(filter.attestation_type).filter(|text| !text.is_empty()),
@@ -131,6 +134,15 @@ mod tests {
         check("2026-02-28 15:04:05 0700 -07", None);
         check("2026-02-28T15:04:05Z", None);
         check("tomorrow", None); // an answer about all agents would be worse than none
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_read_is_shown() {
+        let wire = Wire { expires_before: "soon\n".into(), ..Wire::default() };
+        assert_eq!(
+            from_proto(Some(wire)).unwrap_err().to_string(),
+            r#"by_expires_before: a time such as 2006-01-02 15:04:05 -0700 -07, and not "soon\n""#
+        );
     }
 
     #[test]

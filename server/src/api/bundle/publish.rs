@@ -48,7 +48,8 @@ pub(super) async fn jwt_authority(
     let key = JwtAuthority { tainted: false, ..jwt_authority_from_proto(key)? };
     check(&key, now)?;
     let of = Object::Own(Kind::JwtKey);
-    let refused = |error| AuthorityRefusal { asked: Asked::Publish, of, error };
+    let refused =
+        |error| AuthorityRefusal { asked: Asked::Publish, of, named: String::new(), error };
     let publishable = deps.authorities.check_publishable(&deps.registry.own_bundle(), &key);
     publishable.map_err(refused)?;
     let passed_on = match &deps.upstream {

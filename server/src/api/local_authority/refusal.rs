@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use steeple::shown::quoted;
+use steeple::telemetry::with_causes;
 use thiserror::Error;
 use tonic::Code;
 
@@ -13,6 +15,8 @@ use crate::ca::slots::Kind;
 pub struct AuthorityRefusal {
     pub(in crate::api) asked: Asked,
     pub(in crate::api) of: Object,
+    /// The name that was given, if one was.
+    pub(in crate::api) named: String,
     #[source]
     pub(in crate::api) error: ControlError,
 }
@@ -63,8 +67,30 @@ impl AuthorityRefusal {
             | ControlError::NoUpstream
             | ControlError::Revoked => Code::FailedPrecondition,
             ControlError::TooMany => Code::ResourceExhausted,
+            ControlError::Failed(error) if error.may_pass() => Code::Unavailable,
             ControlError::Failed(_) => Code::Internal,
         }
+    }
+
+    /// What an administrator is told. What failed beside this server is theirs to mend, so they are told
+    /// why; what else failed is in the log.
+    pub(in crate::api) fn message(&self) -> String {
+        if let ControlError::Failed(error) = &self.error
+            && error.is_outside()
+        {
+            return format!("{self}: {}", with_causes(&**error));
+        }
+        if self.is_nobody() {
+            return format!("{self}: {}", quoted(&self.named));
+        }
+        self.to_string()
+    }
+
+    /// Whether the name that was given is that of no authority.
+    fn is_nobody(&self) -> bool {
+        let of_own = matches!(self.of, Object::Own(_));
+        let asked = matches!(self.asked, Asked::Change(Change::Activate | Change::Taint));
+        matches!(self.error, ControlError::Unknown) && of_own && asked
     }
 
     /// What is said before the reason.
@@ -190,5 +216,43 @@ impl fmt::Display for Deed<'_> {
             Object::Own(Kind::JwtKey) => "JWT authority",
             Object::Upstream => "X.509 upstream authority",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use steeple::keys::KeyStoreError;
+
+    use super::*;
+    use crate::ca::rotation::RotationError;
+    use crate::ca::upstream::UpstreamError;
+
+    #[track_caller]
+    fn check(error: impl Into<RotationError>, expected: (Code, &str)) {
+        let refusal = AuthorityRefusal {
+            asked: Asked::Prepare,
+            of: Object::Own(Kind::X509Ca),
+            named: String::new(),
+            error: ControlError::Failed(Arc::new(error.into())),
+        };
+        assert_eq!((refusal.code(), &*refusal.message()), expected);
+    }
+
+    #[test]
+    fn what_failed_beside_the_server_is_told_with_its_causes() {
+        let timeout = || "root:8081 did not answer in time".into();
+        let prefix = "failed to prepare X.509 authority: ";
+        let of_upstream = |rest: &str| format!("{prefix}the upstream authority {rest}");
+        let text = of_upstream("is not available: root:8081 did not answer in time");
+        check(UpstreamError::Unavailable(timeout()), (Code::Unavailable, &text));
+        let text = of_upstream("refused: root:8081 did not answer in time");
+        check(UpstreamError::Refused(timeout()), (Code::Internal, &text));
+        let full = io::Error::other("disk full");
+        let text = format!("{prefix}the key store failed: the key store failed: disk full");
+        check(KeyStoreError::Io(full), (Code::Unavailable, &text));
+        check(RotationError::Random, (Code::Internal, "failed to prepare X.509 authority"));
     }
 }

@@ -25,8 +25,10 @@ impl Wish {
             let expected = "exactly one URI name, the SPIFFE ID";
             return Err(ApiError::Invalid { field: "csr", expected });
         };
-        let spiffe_id = SpiffeId::from_bytes(uri)
-            .map_err(|cause| ConvertError::Id { field: "csr: URI name", cause })?;
+        let spiffe_id = SpiffeId::from_bytes(uri).map_err(|cause| {
+            let found = String::from_utf8_lossy(uri).into_owned();
+            ConvertError::Id { field: "csr: URI name", found, cause }
+        })?;
         let dns_names = csr.dns_names().iter().map(|name| dns_name(name));
         let dns_names = dns_names.collect::<Result<Vec<_>, _>>()?;
         if let Some(expected) = overlap(&dns_names) {
@@ -43,7 +45,7 @@ pub(super) fn ttl(seconds: i32, default: Duration) -> Result<Duration, ApiError>
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
         Err(_) => {
             let expected = "must be 0 (the server's default) or a positive number of seconds";
-            Err(ApiError::Invalid { field: "ttl", expected })
+            Err(ApiError::Found { field: "ttl", found: seconds.to_string(), expected })
         }
     }
 }

@@ -135,15 +135,16 @@ async fn a_join_token_is_made_and_stored_by_its_hash() {
     assert_eq!(server.audited(), ["join_token_created", "join_token_created"]);
 
     for (ttl, token, agent_id, expected) in [
-        (0, "", None, "ttl: a number of seconds, at least 1"),
-        (-1, "", None, "ttl: a number of seconds, at least 1"),
+        (0, "", None, "ttl: a number of seconds, at least 1, and not 0"),
+        (-1, "", None, "ttl: a number of seconds, at least 1, and not -1"),
         (1, "a/b", None, "token: characters of [A-Za-z0-9._-] alone"),
         (1, "..", None, "token: characters of [A-Za-z0-9._-] alone"),
         (
             1,
             "",
             wire_id("/spire/agent/x"),
-            "agent_id: an ID in the server's trust domain with a path that is not below /spire",
+            "agent_id: an ID in the server's trust domain with a path that is not below /spire, and not \
+             \"spiffe://td/spire/agent/x\"",
         ),
     ] {
         let request = pb::CreateJoinTokenRequest { ttl, token: token.into(), agent_id };

@@ -153,7 +153,7 @@ async fn each_refusal_has_the_words_of_spire() {
         let [Some(active), ..] = admin.state().await else { panic!("no authority") };
         let prepared = admin.prepare().await.authority_id;
         let invalid = Code::InvalidArgument;
-        let unexpected = "unexpected authority ID";
+        let unexpected = "unexpected authority ID: \"nobody\"";
 
         for what in [Do::Activate, Do::Taint] {
             let done = admin.change(what, "").await;

@@ -52,7 +52,11 @@ async fn entries_are_created_without_the_bad_one() {
     let mut entries = entries();
     entries[BAD].selectors.push(types::Selector { r#type: "a:b".into(), value: "c".into() });
     let statuses = create(&mut client, entries).await;
-    check(statuses, Code::InvalidArgument, "selectors[1]: the selector's type has a colon");
+    check(
+        statuses,
+        Code::InvalidArgument,
+        "selectors[1]: the selector's type has a colon: \"a:b:c\"",
+    );
     assert_eq!(list(&mut client).await.len(), COUNT - 1);
     assert_eq!(server.audited(), vec!["entry_created"; COUNT - 1]);
 }

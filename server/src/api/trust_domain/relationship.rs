@@ -83,8 +83,9 @@ fn profile(sent: &types::FederationRelationship) -> Result<Profile, ApiError> {
         Some(BundleEndpointProfile::HttpsWeb(types::HttpsWebProfile {})) => Ok(Profile::HttpsWeb),
         Some(BundleEndpointProfile::HttpsSpiffe(profile)) => {
             let field = "endpoint_spiffe_id";
-            let id = profile.endpoint_spiffe_id.parse();
-            let endpoint_id = id.map_err(|cause| ConvertError::Id { field, cause })?;
+            let found = profile.endpoint_spiffe_id.clone();
+            let id = found.parse();
+            let endpoint_id = id.map_err(|cause| ConvertError::Id { field, found, cause })?;
             Ok(Profile::HttpsSpiffe { endpoint_id })
         }
         None => Err(ApiError::Invalid {

@@ -24,6 +24,15 @@ struct Subject<'a> {
     id: Option<&'a str>,
 }
 
+/// Whose authority is withdrawn.
+#[derive(Clone, Copy, Debug)]
+enum Of {
+    /// One of this server, or a key of a server below it.
+    Own(Kind),
+    /// One that stands above.
+    Upstream,
+}
+
 impl<L: Ledger> Keeper<L> {
     /// Does what is asked, or records why not.
     pub(super) async fn obey(
@@ -82,7 +91,7 @@ impl<L: Ledger> Keeper<L> {
             Change::Taint => rules::taint(self.journal(), &self.bundle(), (kind, id))?,
             Change::Revoke => rules::revoke(self.journal(), &self.bundle(), (kind, id))?,
         };
-        self.withdraw(by, kind, effect).await.map_err(failed)
+        self.withdraw(by, Of::Own(kind), effect).await.map_err(failed)
     }
 
     async fn change_upstream(
@@ -101,7 +110,7 @@ impl<L: Ledger> Keeper<L> {
             Change::Revoke => Withdrawal::Revoke,
         };
         let effect = rules::withdraw_upstream(self.journal(), &self.bundle(), (withdrawal, id))?;
-        self.withdraw(by, Kind::X509Ca, effect).await.map_err(failed)
+        self.withdraw(by, Of::Upstream, effect).await.map_err(failed)
     }
 
     fn check_made(&self, kind: Kind) -> Result<(), ControlError> {
@@ -143,7 +152,7 @@ impl<L: Ledger> Keeper<L> {
         key: JwtAuthority,
     ) -> Result<Standing, ControlError> {
         if let Some(effect) = rules::leave(self.journal(), &self.bundle(), &key) {
-            return self.withdraw(by, Kind::JwtKey, effect).await.map_err(failed);
+            return self.withdraw(by, Of::Own(Kind::JwtKey), effect).await.map_err(failed);
         }
         let (id, expires_at) = (key.key_id.into(), key.expires_at);
         Ok(Standing { id, expires_at, upstream_authority_id: None })
@@ -152,10 +161,11 @@ impl<L: Ledger> Keeper<L> {
     async fn withdraw(
         &mut self,
         by: &Caller,
-        kind: Kind,
+        of: Of,
         effect: Effect,
     ) -> Result<Standing, RotationError> {
         let Effect { withdrawal, standing, changes } = effect;
+        let kind = of.kind();
         let (correlation, authority_id) = (self.correlation(), standing.id.clone());
         let intent = Event::AuthorityIntent {
             correlation,
@@ -180,7 +190,7 @@ impl<L: Ledger> Keeper<L> {
         if !changes.is_empty() {
             self.save(journal, changes).await?;
         }
-        log(kind, withdrawal, &standing);
+        log(of, withdrawal, &standing);
         let event = match withdrawal {
             Withdrawal::Taint => Event::AuthorityTainted { correlation, kind, authority_id },
             Withdrawal::Revoke => Event::AuthorityRevoked { correlation, kind, authority_id },
@@ -209,17 +219,32 @@ fn failed(error: RotationError) -> ControlError {
     ControlError::Failed(Arc::new(error))
 }
 
-fn log(kind: Kind, withdrawal: Withdrawal, standing: &Standing) {
-    // The words that operators of SPIRE look for.
-    let subject = match kind {
-        Kind::X509Ca => "X.509",
-        Kind::JwtKey => "JWT",
-    };
+impl Of {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Own(kind) => kind,
+            Self::Upstream => Kind::X509Ca,
+        }
+    }
+}
+
+fn log(of: Of, withdrawal: Withdrawal, standing: &Standing) {
     let what = match withdrawal {
         Withdrawal::Taint => "tainted",
         Withdrawal::Revoke => "revoked",
     };
-    info!(local_authority_id = %standing.id, "{subject} authority {what} successfully");
+    // The words that operators of SPIRE look for.
+    match of {
+        Of::Own(Kind::X509Ca) => {
+            info!(local_authority_id = %standing.id, "X.509 authority {what} successfully");
+        }
+        Of::Own(Kind::JwtKey) => {
+            info!(local_authority_id = %standing.id, "JWT authority {what} successfully");
+        }
+        Of::Upstream => {
+            info!(subject_key_id = %standing.id, "X.509 upstream authority {what} successfully");
+        }
+    }
 }
 
 impl From<Withdrawal> for AuthorityStep {

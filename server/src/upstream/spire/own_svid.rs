@@ -22,6 +22,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 use tracing::{info, warn};
 
+use super::server::Name;
+
 /// The first and the longest wait before the agent is asked again.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -37,6 +39,8 @@ pub(super) struct OwnSvid {
     pub(super) material: watch::Sender<Option<Arc<Material>>>,
     /// Whom the server above may be vouched for by.
     pub(super) anchors: watch::Sender<Arc<AnchorSet>>,
+    /// Whom that names.
+    pub(super) name: watch::Sender<Option<Name>>,
     /// Why there is no SVID, or no newer one.
     pub(super) fault: watch::Sender<Option<String>>,
 }
@@ -119,7 +123,9 @@ impl OwnSvid {
         let mut answers = answers.map_err(refused)?.into_inner();
         while let Some(answer) = answers.message().await.map_err(refused)? {
             let Read { spiffe_id, material, anchors } = read(&answer, &self.trust_domain)?;
-            info!(%spiffe_id, "SVID for the upstream server received");
+            let offered = answer.svids.len();
+            info!(%spiffe_id, offered, "SVID for the upstream server received");
+            self.name.send_replace(Some(Name { spiffe_id, offered }));
             self.anchors.send_replace(Arc::new(anchors));
             self.material.send_replace(Some(Arc::new(material)));
             self.fault.send_replace(None);

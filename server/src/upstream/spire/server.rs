@@ -1,5 +1,6 @@
 //! The calls to the server above this one.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use steeple::clock::Clock;
 use steeple::convert::{
     ConvertError, bundle_from_proto, bundle_to_proto, jwt_authority_from_proto,
 };
-use steeple::id::TrustDomain;
+use steeple::id::{SpiffeId, TrustDomain};
 use steeple::tls::{ClientDeps, Connector, ConnectorError, ExpectedServer, Material, Trust};
 use steeple::x509::verify::AnchorSet;
 use steeple_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
@@ -43,8 +44,17 @@ pub(super) struct Identity {
     pub(super) material: watch::Receiver<Option<Arc<Material>>>,
     /// Whom the other server may be vouched for by.
     pub(super) anchors: watch::Receiver<Arc<AnchorSet>>,
+    /// Whom that names.
+    pub(super) name: watch::Receiver<Option<Name>>,
     /// Why there is nothing to show.
     pub(super) fault: watch::Receiver<Option<String>>,
+}
+
+/// Whom an SVID names, and how many the agent offered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Name {
+    pub(super) spiffe_id: SpiffeId,
+    pub(super) offered: usize,
 }
 
 /// The server above this one.
@@ -70,9 +80,9 @@ pub(super) enum CallError {
     /// The other server does not take this one for a server below it.
     #[error(
         "{address} takes this server for nobody who may do that: {message}; there has to be an \
-         entry for its SVID that is marked as downstream"
+         entry for its SVID that is marked as downstream; it showed {name}"
     )]
-    Forbidden { address: String, message: String },
+    Forbidden { address: String, message: String, name: String },
     /// The call failed.
     #[error("{address}: {message} ({code:?})")]
     Failed {
@@ -210,7 +220,9 @@ impl Server {
         let (address, code) = (self.address.clone(), status.code());
         let message = status.message().chars().take(400).collect();
         if matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
-            return CallError::Forbidden { address, message };
+            let name = self.identity.name.borrow().as_ref().map(ToString::to_string);
+            let name = name.unwrap_or_else(|| "an SVID".into());
+            return CallError::Forbidden { address, message, name };
         }
         CallError::Failed { address, code, message, source: Box::new(status) }
     }
@@ -225,6 +237,16 @@ impl Server {
                 | Code::OutOfRange
                 | Code::Unimplemented
         )
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.spiffe_id)?;
+        match self.offered {
+            0 | 1 => Ok(()),
+            offered => write!(f, " (the first of {offered} that the agent has for this server)"),
+        }
     }
 }
 

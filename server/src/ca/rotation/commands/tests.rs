@@ -192,3 +192,57 @@ async fn without_an_upstream_authority_none_is_tainted() {
     assert!(matches!(refused, Err(ControlError::NoUpstream)));
     running.tasks.shutdown(DAY).await.unwrap();
 }
+
+/// Keeps the words of a log, and its fields.
+#[derive(Clone, Default)]
+struct Words(Arc<std::sync::Mutex<String>>);
+
+impl tracing::Subscriber for Words {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            *self.0.lock().unwrap() += &format!("{field}={value:?} ");
+        });
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_withdrawal_is_logged_in_the_words_of_spire() {
+    let check = |of: Of, withdrawal: Withdrawal, expected: &str| {
+        let words = Words::default();
+        let standing =
+            Standing { id: "ab".to_owned().into(), expires_at: None, upstream_authority_id: None };
+        tracing::subscriber::with_default(words.clone(), || log(of, withdrawal, &standing));
+        assert_eq!(*words.0.lock().unwrap(), expected);
+    };
+    let own = Of::Own(Kind::X509Ca);
+    check(
+        own,
+        Withdrawal::Taint,
+        "message=X.509 authority tainted successfully local_authority_id=ab ",
+    );
+    let own = Of::Own(Kind::JwtKey);
+    check(
+        own,
+        Withdrawal::Revoke,
+        "message=JWT authority revoked successfully local_authority_id=ab ",
+    );
+    let upstream = "message=X.509 upstream authority tainted successfully subject_key_id=ab ";
+    check(Of::Upstream, Withdrawal::Taint, upstream);
+    check(Of::Upstream, Withdrawal::Revoke, &upstream.replace("tainted", "revoked"));
+}

@@ -7,9 +7,11 @@ use crate::ca::testing::tiers::td;
 
 fn server() -> (Server, watch::Sender<Option<String>>) {
     let (fault, reason) = watch::channel(None);
+    let name = Name { spiffe_id: "spiffe://td/web".parse().unwrap(), offered: 2 };
     let identity = Identity {
         material: watch::channel(None).1,
         anchors: watch::channel(Arc::default()).1,
+        name: watch::channel(Some(name)).1,
         fault: reason,
     };
     let address = "root.example:8081";
@@ -26,6 +28,8 @@ fn a_failure_says_whose_it_is() {
         let text = steeple::telemetry::with_causes(&error);
         assert!(text.contains("root.example:8081") && text.contains(part), "{text}");
     };
+    let shown = "it showed spiffe://td/web (the first of 2 that the agent has for this server)";
+    check(Code::PermissionDenied, true, shown);
     check(Code::PermissionDenied, true, "marked as downstream");
     check(Code::Unauthenticated, true, "marked as downstream");
     check(Code::InvalidArgument, true, "because");
