@@ -25,6 +25,11 @@ mod version_one;
 /// The largest file that is read, in bytes.
 const MAX_SIZE: usize = 1024 * 1024;
 
+/// Why an agent is told to attest by nothing.
+const NO_ATTESTOR: &str = "SPIRE had neither `unix` nor `docker`, which would both be there without this line. The agent \
+                           does not start before there is one: a table [[workload_attestor]] with type = \"unix\" \
+                           or \"docker\" in its place.";
+
 /// What `config import` is told.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Import {
@@ -49,6 +54,8 @@ struct Imported {
     remarks: Vec<Remark>,
     /// Why a server would refuse it. What an agent thinks of it is for the agent to say.
     problem: Option<ConfigError>,
+    /// The line of what it refuses, where that is known.
+    problem_line: Option<usize>,
 }
 
 impl Import {
@@ -71,7 +78,9 @@ impl Import {
             output.note(&shown::plain(&format!("{name}:{line}: {key}: {what}: {text}")))?;
         }
         if let Some(problem) = imported.problem {
-            return Err(problem).context("what was made of it is not valid yet");
+            let line = imported.problem_line.map(|line| format!("{name}:{line}: "));
+            let line = line.unwrap_or_default();
+            return Err(problem).context(format!("{line}what was made of it is not valid yet"));
         }
         match imported.remarks.iter().filter(|remark| remark.is_left_out).count() {
             left_out if left_out > 0 && !self.allow_incomplete => bail!(
@@ -103,6 +112,9 @@ fn import(text: &str, base: &Base) -> anyhow::Result<Imported> {
             for plugin in plugins::all(&plugins, base, &mut out) {
                 agent::translate_plugin(&plugin, base, &mut out);
             }
+            if !out.has_table("[[workload_attestor]]") {
+                out.set_because(("workload_attestor", "[]".into()), NO_ATTESTOR);
+            }
         }
         (_, _) => {
             bail!("a configuration of SPIRE has a block `server` or a block `agent`, and not both")
@@ -117,7 +129,14 @@ fn import(text: &str, base: &Base) -> anyhow::Result<Imported> {
     let toml = head + &out.toml();
     let check = || Config::parse(&toml, Path::new("the result")).err();
     let problem = if has("server") { check() } else { None };
-    Ok(Imported { toml, remarks: out.remarks(), problem })
+    let problem_line = problem.as_ref().and_then(|problem| line_of(problem, &items));
+    Ok(Imported { toml, remarks: out.remarks(), problem, problem_line })
+}
+
+/// The line of the setting that is refused, if it is called the same here.
+fn line_of(problem: &ConfigError, items: &[Item]) -> Option<usize> {
+    let ConfigError::Invalid { key, .. } = problem else { return None };
+    inside(items, "server").iter().find(|item| item.key == *key).map(|item| item.line)
 }
 
 /// What is beside `server` or `agent` and `plugins`.

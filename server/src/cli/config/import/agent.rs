@@ -3,7 +3,7 @@
 use super::hcl::Item;
 use super::plugins::Plugin;
 use super::server;
-use super::translation::{Base, Fate, Kind, Row, Translation, quoted, text};
+use super::translation::{Base, Fate, Kind, Row, Setting, Translation, quoted, text};
 use Fate::{As, Block, Elsewhere, Moot, No, Unless, Untouched};
 
 /// Where SPIRE's agent listens for workloads unless it is told otherwise.
@@ -14,11 +14,14 @@ const OWN_KEYS: &str = "an SVID is made for each process when it first asks, and
                         advance that would have to be bounded";
 const BOUNDED: &str = "calls are bounded for each caller";
 
+/// What keys workloads may have.
+const KEYS: Kind = Kind::OneOf(&["ec-p256", "ec-p384", "rsa-2048"]);
+
 /// The keys of `agent`.
 const AGENT: &[Row] = &[
     ("server_address", Elsewhere(Kind::Text)),
     ("server_port", Elsewhere(Kind::Integer)),
-    ("trust_domain", As("trust_domain", Kind::Text)),
+    ("trust_domain", As("trust_domain", Kind::TrustDomain)),
     ("data_dir", As("data_dir", Kind::Path)),
     ("socket_path", As("socket_path", Kind::Path)),
     ("admin_socket_path", As("admin_socket_path", Kind::Path)),
@@ -31,8 +34,8 @@ const AGENT: &[Row] = &[
     ),
     ("trust_bundle_spiffe_workload_api", No("give the bundle in a file: trust_bundle")),
     ("insecure_bootstrap", As("insecure_bootstrap", Kind::Bool)),
-    ("rebootstrap_mode", As("rebootstrap_mode", Kind::Lower)),
-    ("rebootstrap_delay", As("rebootstrap_delay", Kind::Duration)),
+    ("rebootstrap_mode", As("rebootstrap_mode", Kind::OneOf(&["never", "auto", "always"]))),
+    ("rebootstrap_delay", As("rebootstrap_delay", Kind::Within(1, 30 * 24 * 3_600))),
     ("join_token", As("join_token", Kind::Text)),
     ("join_token_file", As("join_token_file", Kind::Path)),
     ("log_file", Untouched),
@@ -52,7 +55,7 @@ const AGENT: &[Row] = &[
     ),
     ("disable_workload_api", Elsewhere(Kind::Bool)),
     ("disable_sds_api", Moot("Envoy's SDS is not served")),
-    ("workload_x509_svid_key_type", As("workload_x509_svid_key_type", Kind::Text)),
+    ("workload_x509_svid_key_type", As("workload_x509_svid_key_type", KEYS)),
     ("allow_unauthenticated_verifiers", As("allow_unauthenticated_verifiers", Kind::Bool)),
     ("allowed_foreign_jwt_claims", No("no claims of foreign tokens are changed")),
     ("availability_target", No("an SVID is renewed at half of its life")),
@@ -63,7 +66,7 @@ const AGENT: &[Row] = &[
 ];
 
 const EXPERIMENTAL: &[Row] = &[
-    ("sync_interval", As("sync_interval", Kind::Duration)),
+    ("sync_interval", As("sync_interval", Kind::Within(1, 3_600))),
     (
         "use_sync_authorized_entries",
         Moot("only changes are asked for, where the server can tell them"),
@@ -117,7 +120,8 @@ const DOCKER: &[Row] = &[
 
 /// Makes an agent's configuration of what is in `agent`.
 pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
-    let carried = out.carry(("agent", items), AGENT, base);
+    let mut carried = out.carry(("agent", items), AGENT, base);
+    leave_out_conflicts(items, &mut carried.settings, out);
     if let Some(host) = carried.text("server_address") {
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         let port = carried.text("server_port").unwrap_or_else(|| "8081".into());
@@ -151,6 +155,50 @@ pub(super) fn translate(items: &[Item], base: &Base, out: &mut Translation) {
     let experimental = out.carry(("agent.experimental", &experimental), EXPERIMENTAL, base);
     experimental.settings.into_iter().for_each(|setting| out.set(setting));
     server::log(items, ("agent", base), out);
+}
+
+/// What an agent would not start with: the first of two that exclude each other stays.
+fn leave_out_conflicts(items: &[Item], settings: &mut Vec<Setting>, out: &mut Translation) {
+    let mut leave_out = |key: &str, why: &str| {
+        if let Some(item) = items.iter().rev().find(|item| item.key == key) {
+            out.leave_out(item, &format!("agent.{key}"), why);
+        }
+    };
+    let has = |settings: &[Setting], key: &str| settings.iter().any(|(name, _)| *name == key);
+    let is = |settings: &[Setting], key: &str, value: &str| {
+        settings.iter().any(|(name, found)| *name == key && found == value)
+    };
+    let bundles = settings.iter().filter(|(key, _)| *key == "trust_bundle").count();
+    if bundles > 1 {
+        leave_out(
+            "trust_bundle_url",
+            "there is a trust_bundle_path, too, and one of them is believed",
+        );
+        settings.retain(|(key, value)| *key != "trust_bundle" || !value.starts_with("\"https://"));
+    }
+    let is_insecure = |settings: &[Setting]| is(settings, "insecure_bootstrap", "true");
+    if bundles > 0 && is_insecure(settings) {
+        leave_out("insecure_bootstrap", "there is a trust bundle to believe a server by");
+        settings.retain(|(key, _)| *key != "insecure_bootstrap");
+    }
+    let never = is(settings, "rebootstrap_mode", &quoted("never"));
+    if is_insecure(settings) && has(settings, "rebootstrap_mode") && !never {
+        let why = "with insecure_bootstrap, whoever stands in the way for long enough would be believed: give \
+                   the agent a trust bundle, or leave it at never";
+        leave_out("rebootstrap_mode", why);
+        settings.retain(|(key, _)| *key != "rebootstrap_mode");
+    }
+    if has(settings, "join_token") && has(settings, "join_token_file") {
+        leave_out(
+            "join_token_file",
+            "there is a join_token, too, and a node joins with one of them",
+        );
+        settings.retain(|(key, _)| *key != "join_token_file");
+    }
+    if has(settings, "authorized_delegates") && !has(settings, "admin_socket_path") {
+        leave_out("authorized_delegates", "delegates ask on the admin socket: admin_socket_path");
+        settings.retain(|(key, _)| *key != "authorized_delegates");
+    }
 }
 
 /// Makes settings of an agent's plugin.

@@ -12,7 +12,7 @@ use hcl_edit::parser::{self, parse_body, parse_expr};
 use hcl_edit::structure::{Body, Structure};
 use thiserror::Error;
 
-use super::version_one::{Evened, as_it_is, even};
+use super::version_one::{Evened, as_it_is, as_it_was, even};
 
 /// A key and what it is set to.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +47,8 @@ pub(super) enum HclError {
 pub(super) fn parse(text: &str) -> Result<Vec<Item>, HclError> {
     if text.trim_start().starts_with('{') {
         let reader = Reader { evened: as_it_is(text) };
-        let json = parse_expr(text.trim_end()).map_err(|error| reader.syntax(&error))?;
+        let json =
+            parse_expr(reader.evened.text.trim_end()).map_err(|error| reader.syntax(&error))?;
         let object = json.as_object().ok_or(HclError::Expression { line: 1 })?;
         return reader.object(object);
     }
@@ -109,7 +110,7 @@ impl Reader {
                 let quoted = expression.span().and_then(|span| self.evened.text.get(span));
                 let inner = quoted.and_then(|text| text.trim().strip_prefix('"'));
                 let inner = inner.and_then(|text| text.strip_suffix('"')).ok_or_else(unknown)?;
-                Value::Text(inner.to_owned())
+                Value::Text(as_it_was(inner))
             }
             Expression::HeredocTemplate(heredoc) => {
                 let literal = heredoc.template.as_single_element();
@@ -206,6 +207,10 @@ mod tests {
             "a.b@1=1 c@2={d.e@2=2} f@3={g.h@3=3}",
         );
         check("\"a.b/c\" \"n\" { x =\n # y\n  1\n}\nz = 2\n", "a.b/c@1={n@1={x@1=1}} z@5=2");
+        check("s\n{\n  K \"n\" # c\n  {\n x = 1\n}\n}\n", "s@1={K@3={n@3={x@5=1}}}");
+        check("a = \"%{b} %%{\"\nc = \"${X}%{\"\n", "a@1=\"%{b} %%{\" c@2=\"${X}%{\"");
+        check("a = <<E\n%{x}\nE\nb = 1\n", "a@1=\"%{x}\\n\" b@4=1");
+        check("{\n\"a\": \"%{b}\"\n}", "a@2=\"%{b}\"");
         check("s =\n{\n  a = [\n 1 ]\n}\n", "s@1={a@3=[Number(\"1\")]}");
         check("a = [\n  { x = 1 },\n  { x = 2 },\n]\n", "a@1={x@2=1} a@1={x@3=2}");
         check(

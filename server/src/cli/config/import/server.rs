@@ -11,6 +11,11 @@ const PROFILING: &str = "there is no profiler in the server; `perf` and the like
 const MEMORY: &str =
     "entries are served from memory that each change keeps true, and nothing is polled";
 
+/// What keys authorities may have.
+const KEYS: Kind = Kind::OneOf(&["ec-p256", "ec-p384", "rsa-2048", "rsa-4096"]);
+
+const LEVELS: &[&str] = &["panic", "fatal", "error", "warn", "warning", "info", "debug", "trace"];
+
 /// The keys of `server`.
 const SERVER: &[Row] = &[
     ("bind_address", As("bind_address", Kind::Text)),
@@ -19,8 +24,8 @@ const SERVER: &[Row] = &[
     ("trust_domain", Elsewhere(Kind::Text)),
     ("data_dir", As("data_dir", Kind::Path)),
     ("ca_ttl", As("ca_ttl", Kind::Duration)),
-    ("ca_key_type", As("ca_key_type", Kind::Text)),
-    ("jwt_key_type", As("jwt_key_type", Kind::Text)),
+    ("ca_key_type", As("ca_key_type", KEYS)),
+    ("jwt_key_type", As("jwt_key_type", KEYS)),
     ("ca_subject", Block),
     ("default_x509_svid_ttl", As("default_x509_svid_ttl", Kind::Duration)),
     ("default_jwt_svid_ttl", As("default_jwt_svid_ttl", Kind::Duration)),
@@ -63,8 +68,8 @@ const RATELIMIT: &[Row] =
     &[("attestation", As("attestation", Kind::Bool)), ("signing", As("signing", Kind::Bool))];
 
 const LOG: &[Row] = &[
-    ("log_level", As("level", Kind::Lower)),
-    ("log_format", As("format", Kind::Lower)),
+    ("log_level", As("level", Kind::OneOf(LEVELS))),
+    ("log_format", As("format", Kind::OneOf(&["text", "json"]))),
     ("log_file", As("file", Kind::Path)),
     ("log_source_location", As("source_location", Kind::Bool)),
 ];

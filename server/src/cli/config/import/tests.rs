@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{Config, DatastoreConfig, KeyStoreConfig, NodeAttestorConfig, UpstreamConfig};
 
+mod agents;
 mod every_key;
 
 /// A server as SPIRE's documentation has it.
@@ -344,6 +345,9 @@ fn what_the_server_would_refuse_is_told() {
     assert!(imported(&server("")).problem.is_none());
     let problem = imported(&server("ca_ttl = \"1s\"")).problem.unwrap().to_string();
     assert!(problem.contains("`ca_ttl` is 1s"), "{problem}");
+    assert_eq!(imported(&server("ca_ttl = \"1s\"")).problem_line, Some(4));
+    assert!(imported(&server("ca_key_type = \"EC-P256\"")).problem.is_none());
+    assert_eq!(remarks(&server("jwt_key_type = \"x\"")).0, ["4 server.jwt_key_type"]);
 }
 
 #[test]

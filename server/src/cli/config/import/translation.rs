@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use steeple::id::TrustDomain;
+
 use super::hcl::{Item, Value};
 
 /// What has been made so far.
@@ -50,13 +52,17 @@ pub(super) enum Fate {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Text,
-    /// A text that is in lower case here.
-    Lower,
+    /// One of these texts, which are in lower case here.
+    OneOf(&'static [&'static str]),
+    /// A trust domain, also as `spiffe://NAME`.
+    TrustDomain,
     /// A path. Not absolute, it is meant from where SPIRE was started.
     Path,
     /// An address on the web.
     Https,
     Duration,
+    /// A duration of at least and at most so many seconds.
+    Within(u64, u64),
     Integer,
     Bool,
     Texts,
@@ -103,6 +109,11 @@ impl Translation {
         if let Some(table) = self.tables.last_mut() {
             *table = format!("\n# {why}{table}");
         }
+    }
+
+    /// Whether there is a table under this header.
+    pub(super) fn has_table(&self, header: &str) -> bool {
+        self.tables.iter().any(|table| table.lines().any(|line| line == header))
     }
 
     /// Says what is missing now.
@@ -218,13 +229,33 @@ impl Base {
         let wrong = |what: &str| Err(format!("it is {}, and not {what}", shown(value)));
         match (kind, value) {
             (Kind::Text, Value::Text(_) | Value::Number(_)) => Ok(quoted(&plain)),
-            (Kind::Lower, Value::Text(_)) => Ok(quoted(&plain.to_ascii_lowercase())),
+            (Kind::OneOf(texts), Value::Text(_)) => {
+                let lower = plain.to_ascii_lowercase();
+                let is_one = texts.contains(&&*lower);
+                if is_one { Ok(quoted(&lower)) } else { wrong(&one_of(texts)) }
+            }
+            (Kind::TrustDomain, Value::Text(_)) => {
+                let name = plain.strip_prefix("spiffe://").unwrap_or(&plain);
+                match TrustDomain::parse(name) {
+                    Ok(name) => Ok(quoted(name.as_str())),
+                    Err(_) => wrong("a name of [a-z0-9._-] such as example.org"),
+                }
+            }
             (Kind::Path, Value::Text(path)) => Ok(quoted(&self.absolute(path))),
             (Kind::Https, Value::Text(url)) if url.starts_with("https://") => Ok(quoted(url)),
             (Kind::Duration, Value::Text(text)) => match duration(text) {
                 Some(duration) => Ok(quoted(&humantime::format_duration(duration).to_string())),
                 None => wrong("a duration such as 1h30m"),
             },
+            (Kind::Within(least, most), Value::Text(_)) => {
+                let literal = self.literal(value, Kind::Duration)?;
+                let (least, most) = (Duration::from_secs(least), Duration::from_secs(most));
+                let is_within =
+                    duration(&plain).is_some_and(|found| (least..=most).contains(&found));
+                let bound = |duration| humantime::format_duration(duration).to_string();
+                let (least, most) = (bound(least), bound(most));
+                if is_within { Ok(literal) } else { wrong(&format!("between {least} and {most}")) }
+            }
             (Kind::Integer, Value::Number(_) | Value::Text(_)) => match plain.parse::<i64>() {
                 Ok(number) => Ok(number.to_string()),
                 Err(_) => wrong("a whole number"),
@@ -239,9 +270,10 @@ impl Base {
                 Ok(format!("[{}]", values?.join(", ")))
             }
             (Kind::Texts, Value::Text(_)) => Ok(format!("[{}]", quoted(&plain))),
-            (Kind::Text | Kind::Lower | Kind::Path, _) => wrong("a text"),
+            (Kind::OneOf(texts), _) => wrong(&one_of(texts)),
+            (Kind::Text | Kind::TrustDomain | Kind::Path, _) => wrong("a text"),
             (Kind::Https, _) => wrong("an https URL"),
-            (Kind::Duration, _) => wrong("a duration such as 1h30m"),
+            (Kind::Duration | Kind::Within(..), _) => wrong("a duration such as 1h30m"),
             (Kind::Integer, _) => wrong("a whole number"),
             (Kind::Bool, _) => wrong("true or false"),
             (Kind::Texts, _) => wrong("a list of texts"),
@@ -289,6 +321,10 @@ pub(super) fn quoted(text: &str) -> String {
         }
     }
     quoted + "\""
+}
+
+fn one_of(texts: &[&str]) -> String {
+    format!("one of {}", texts.join(", "))
 }
 
 fn shown(value: &Value) -> String {
@@ -365,7 +401,15 @@ mod tests {
         check(text("a\"b\\c\n"), Kind::Text, Ok(r#""a\"b\\c\u000A""#));
         check(text("./data/x"), Kind::Path, Ok(r#""/opt/spire/data/x""#));
         check(text("/data"), Kind::Path, Ok(r#""/data""#));
-        check(text("DEBUG"), Kind::Lower, Ok(r#""debug""#));
+        let levels = Kind::OneOf(&["info", "debug"]);
+        check(text("DEBUG"), levels, Ok(r#""debug""#));
+        check(text("loud"), levels, Err("it is \"loud\", and not one of info, debug"));
+        check(Value::Bool(true), levels, Err("it is true, and not one of info, debug"));
+        check(text("spiffe://a.test"), Kind::TrustDomain, Ok(r#""a.test""#));
+        check(text("A.test"), Kind::TrustDomain, Err("it is \"A.test\", and not a name"));
+        check(text("90s"), Kind::Within(1, 3_600), Ok(r#""1m 30s""#));
+        check(text("2h"), Kind::Within(1, 3_600), Err("and not between 1s and 1h"));
+        check(text("0s"), Kind::Within(1, 3_600), Err("and not between 1s and 1h"));
         check(text("8081"), Kind::Integer, Ok("8081"));
         check(Value::Number("8081".into()), Kind::Integer, Ok("8081"));
         check(text("true"), Kind::Bool, Ok("true"));

@@ -1,5 +1,5 @@
 //! Makes of HCL of version 1 what a parser of version 2 understands: several things on one line, a
-//! value on the line behind its `=`, keys in quotes or with dots. Lines that are put in or taken out are
+//! brace or a value on the line behind its key, keys in quotes or with dots, `%{` in a text. Lines that are put in or taken out are
 //! remembered, so that nothing has another line than before.
 
 use std::borrow::Cow;
@@ -27,7 +27,7 @@ pub(super) fn even(text: &str) -> Evened {
     while let Some(first) = rest.chars().next() {
         let length = token(rest).unwrap_or(first.len_utf8());
         let (token, behind) = rest.split_at(length);
-        writer.write(token, first, behind);
+        writer.write(&literal(token), first, behind);
         rest = behind;
     }
     writer.evened
@@ -36,8 +36,19 @@ pub(super) fn even(text: &str) -> Evened {
 /// The text as it is, for JSON.
 pub(super) fn as_it_is(text: &str) -> Evened {
     let mut evened = Evened::default();
-    evened.push(text);
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = token(rest).filter(|_| first == '"').unwrap_or(first.len_utf8());
+        let (token, behind) = rest.split_at(length);
+        evened.push(&literal(token));
+        rest = behind;
+    }
     evened
+}
+
+/// A text as it was, of one in which [`literal`] was written.
+pub(super) fn as_it_was(text: &str) -> String {
+    text.replace("%%{", "%{")
 }
 
 impl Evened {
@@ -128,7 +139,8 @@ struct Writer {
 impl Writer {
     fn write(&mut self, token: &str, first: char, behind: &str) {
         let within = self.open.last().copied().unwrap_or(Open::Block);
-        let is_value_next = self.place == Place::Assignment && within != Open::List;
+        // In version 1 a line may end between a key and what belongs to it.
+        let goes_on = matches!(self.place, Place::Assignment | Place::Key) && within != Open::List;
         match first {
             '{' => self.open_braces(token),
             '[' | '(' => {
@@ -137,7 +149,7 @@ impl Writer {
             }
             '}' | ']' | ')' => self.close(token, first),
             ',' if within == Open::Block => self.break_line(),
-            '\n' if is_value_next => self.evened.join_line(),
+            '\n' if goes_on => self.evened.join_line(),
             ',' | '\n' => {
                 self.evened.push(token);
                 self.place = if within == Open::List { self.place } else { Place::Start };
@@ -146,8 +158,8 @@ impl Writer {
                 self.evened.push(token);
                 self.place = Place::Assignment;
             }
-            // It would hide the value on the next line, which becomes part of this one.
-            '#' | '/' if is_value_next && !token.starts_with("/*") => {}
+            // It would hide what is on the next line, which becomes part of this one.
+            '#' | '/' if goes_on && !token.starts_with("/*") => {}
             '#' | '/' => self.evened.push(token),
             _ if first.is_whitespace() => self.evened.push(token),
             _ if within == Open::List => self.evened.push(token),
@@ -207,6 +219,14 @@ impl Writer {
         self.evened.break_line();
         self.place = Place::Start;
     }
+}
+
+/// A text without what would be a directive in version 2, as everything else is.
+fn literal(token: &str) -> Cow<'_, str> {
+    if token.starts_with(['"', '<']) && token.contains("%{") {
+        return token.replace("%{", "%%{").into();
+    }
+    token.into()
 }
 
 /// How long a comment, a quoted text, a heredoc or a word at the start of this is.
@@ -284,6 +304,8 @@ mod tests {
         check("a = \"open\nb {", "a = \"open\nb {\n");
         check("a.b = 1\n\"c d\" {}\n", " key·0  = 1\n key·1  {\n\n}\n\n");
         check("a = { b.c = 1 \"d/e\" = 2 }\n", "a = { \"b.c\" = 1 ,\"d/e\" = 2 }\n");
+        check("s # c\n{\n}\nK\n\"n\"\n{}\n", "s  {\n\n\n}\n\nK \"n\" {\n\n}\n\n");
+        check("a = \"%{b}\" # %{\n", "a = \"%%{b}\" # %{\n");
         check("a = # c\n\n  1 # d\nb =\n[1]\n", "a =     1 # d\nb = [1]\n");
     }
 
@@ -296,5 +318,8 @@ mod tests {
         let evened = even("a =\n\n{\nb =\n1\n}\nc = 1 d = 2\n");
         let line = |name: &str| evened.line(evened.text.find(name).unwrap());
         assert_eq!((line("a"), line("b"), line("c"), line("d")), (1, 4, 7, 7));
+        let evened = even("a\n{\nb = 1\n}\nc\n\n=\n1\nd = 2\n");
+        let line = |name: &str| evened.line(evened.text.find(name).unwrap());
+        assert_eq!((line("a"), line("b"), line("c"), line("d")), (1, 3, 5, 9));
     }
 }
