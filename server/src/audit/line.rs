@@ -7,6 +7,10 @@ use serde::{Serialize, Serializer};
 
 use super::event::{Caller, Event};
 
+/// What every line begins with; a question mark stands for a digit, be it hexadecimal.
+pub(super) const BEGINNING: &[u8] =
+    b"{\"time\":\"????-??-??T??:??:??.???Z\",\"run\":\"????????????????\",\"sequence\":";
+
 /// An event and its circumstances. Lines of one run have numbers without gaps, from 1.
 #[derive(Debug, Serialize)]
 pub(super) struct Line<'a> {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::line;
+
 /// Where lines go. Only one process writes.
 pub(super) trait Storage: fmt::Debug + Send + Sync {
     /// Appends bytes with one `write(2)`, and says how many.
@@ -117,10 +119,32 @@ fn cut_back(storage: &dyn Storage, torn: &mut usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the file begins as a log does, as far as it goes: with a line, or with what a loss of power
+/// leaves of the first one, be it zeros.
 fn is_log(file: &mut File) -> io::Result<bool> {
-    let mut first = [0];
+    let mut beginning = Vec::new();
     file.seek(SeekFrom::Start(0))?;
-    Ok(file.read(&mut first)? == 0 || first == *b"{")
+    let length = u64::try_from(line::BEGINNING.len()).unwrap_or(0);
+    (&*file).take(length).read_to_end(&mut beginning)?;
+    let written = beginning.iter().take_while(|byte| **byte != 0).count();
+    let fits = |(found, expected): (&u8, &u8)| match expected {
+        b'?' => found.is_ascii_hexdigit(),
+        _ => found == expected,
+    };
+    let begins = beginning.iter().zip(line::BEGINNING).take(written).all(fits);
+    Ok(begins && (written == beginning.len() || is_zero_from(file, written)?))
+}
+
+fn is_zero_from(file: &mut File, start: usize) -> io::Result<bool> {
+    file.seek(SeekFrom::Start(u64::try_from(start).unwrap_or(0)))?;
+    let mut block = vec![0; 64 * 1024];
+    loop {
+        let count = file.read(&mut block)?;
+        let read = block.get(..count).unwrap_or_default();
+        if count == 0 || read.iter().any(|byte| *byte != 0) {
+            return Ok(count == 0);
+        }
+    }
 }
 
 /// Cuts the file behind its last line break. What a loss of power leaves behind it, be it half an

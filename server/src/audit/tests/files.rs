@@ -11,7 +11,8 @@ use nix::unistd::Pid;
 
 use super::*;
 
-const LINE: &str = "{\"event\":\"x\"}\n";
+const LINE: &str = "{\"time\":\"2026-01-02T03:04:05.678Z\",\"run\":\"0123456789abcdef\",\"sequence\":1,\
+                    \"event\":\"x\"}\n";
 
 fn open(path: &Path) -> Result<Audit, OpenError> {
     let config = Config { path: path.to_owned(), durability: Durability::Background };
@@ -62,22 +63,41 @@ async fn a_torn_end_is_cut_back_and_an_event_says_so() {
     };
     check("", "", None);
     check(LINE, LINE, None);
-    check("{\"event\"", "", Some(8));
+    for torn in 1..LINE.len() - 1 {
+        check(&LINE[..torn], "", Some(torn));
+    }
     check(&format!("{LINE}{LINE}{{"), &format!("{LINE}{LINE}"), Some(1));
     check(&format!("{}{{", LINE.repeat(9000)), &LINE.repeat(9000), Some(1));
     check(&format!("{LINE}{{{long}"), LINE, Some(200_001));
-    check(&format!("{{{long}"), "", Some(200_001));
+    check(&format!("{}{long}", &LINE[..80]), "", Some(200_080));
     // A file system that had made room and not written when the power went.
     check(&format!("{LINE}\0\0\0"), LINE, Some(3));
+    check("\0", "", Some(1));
+    check(&"\0".repeat(200_000), "", Some(200_000));
+    check(&format!("{}{}", &LINE[..20], "\0".repeat(200_000)), "", Some(200_020));
 }
 
 #[tokio::test]
 async fn what_is_no_log_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("audit");
-    fs::write(&path, "root:x:0").unwrap();
-    assert!(matches!(open(&path), Err(OpenError::NotALog(_))));
-    assert_eq!(fs::read_to_string(&path).unwrap(), "root:x:0");
+    let zeros = "\0".repeat(100_000);
+    for content in [
+        "root:x:0",
+        "{\"a\":1}",
+        "{\"a\":1}\n",
+        "{\n  \"a\": 1\n}",
+        "{\"time\":\"2026-01-02T03:04:05.678Z\",\"level\":\"info\"}\n",
+        &LINE[1..],
+        "\n",
+        "\0\0x",
+        &format!("{zeros}x"),
+        &format!("{}{zeros}x", &LINE[..20]),
+    ] {
+        fs::write(&path, content).unwrap();
+        assert!(matches!(open(&path), Err(OpenError::NotALog(_))), "{content}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    }
     assert!(matches!(open(Path::new("/dev/null")), Err(OpenError::NotALog(_))));
     assert!(matches!(open(&directory.path().join("no/audit")), Err(OpenError::Io { .. })));
 }
