@@ -176,6 +176,9 @@ impl agent_server::Agent for AgentService {
     ) -> Result<Response<types::JoinToken>, Status> {
         let caller = super::admitted(&request)?.for_audit();
         self.0.recordable()?;
+        if !self.0.attestors.contains_key(join_token::KIND) {
+            return Err(ApiError::NoJoinTokens.into());
+        }
         let (value, token) = self.token(request.into_inner())?;
         let event = Event::JoinTokenCreated {
             token_sha256: sha256(value.as_bytes()),

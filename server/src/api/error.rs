@@ -133,6 +133,12 @@ pub enum ApiError {
     /// There is no such method of attestation here.
     #[error("attestation type {0:?} is not configured on this server")]
     UnknownAttestor(String),
+    /// No node could join with a token.
+    #[error(
+        "join tokens are not accepted by this server; set `enabled = true` in \
+         [node_attestor.join_token] of its configuration, or leave that out"
+    )]
+    NoJoinTokens,
     /// The node is banned.
     #[error("failed to attest: agent is banned")]
     BannedNode,
@@ -208,7 +214,7 @@ impl ApiError {
             Self::Upstream(error) => upstream_code(error),
             Self::Authority(refusal) => refusal.code(),
             Self::Attest(error) => attest_code(error),
-            Self::UnknownAttestor(_) => Code::FailedPrecondition,
+            Self::UnknownAttestor(_) | Self::NoJoinTokens => Code::FailedPrecondition,
             Self::BannedNode | Self::MustReattest | Self::Denied { .. } => Code::PermissionDenied,
             Self::NoSvid(_) => Code::Unauthenticated,
             Self::Limited(_) | Self::TooLong | Self::TooLongWithoutPages => Code::ResourceExhausted,
@@ -253,6 +259,7 @@ impl ApiError {
             | Self::Write(_)
             | Self::Attest(_)
             | Self::UnknownAttestor(_)
+            | Self::NoJoinTokens
             | Self::Denied { reason: None, .. }
             | Self::NoSvid(_)
             | Self::Limited(Exceeded::Burst { .. })

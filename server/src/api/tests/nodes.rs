@@ -93,6 +93,18 @@ async fn a_node_joins_with_a_token_once() {
 }
 
 #[tokio::test]
+async fn nobody_is_given_a_token_that_nobody_can_use() {
+    let mut server = Server::new().await;
+    Arc::get_mut(&mut server.deps).unwrap().attestors.remove("join_token").unwrap();
+    let request = pb::CreateJoinTokenRequest { ttl: 60, ..Default::default() };
+    let refused = AgentClient::new(server.local()).create_join_token(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let setting = "set `enabled = true` in [node_attestor.join_token]";
+    assert!(refused.message().contains(setting), "{refused}");
+    assert_eq!(server.audited(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_token_that_has_expired_is_of_no_use() {
     let server = Server::new().await;
     let token = token(&server, None).await;
