@@ -42,7 +42,7 @@ pub(in crate::cli) struct Apply {
     #[command(flatten)]
     format: Format,
     /// The file with the entries, in JSON or YAML, {"entries": […]}; - for standard input
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", visible_alias = "data")]
     file: PathBuf,
     /// Whose entries these are: a name that their IDs start with. An entry of the file without an
     /// entry_id gets one that is made from its identity, parent and selectors

@@ -24,7 +24,7 @@ pub(in crate::cli) struct Create {
     #[command(flatten)]
     format: Format,
     /// A file with entries in JSON, as `entry show --output json` writes them; - for standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["Fields", "entry_id", "node"])]
+    #[arg(long, value_name = "FILE", visible_alias = "file", conflicts_with_all = ["Fields", "entry_id", "node"])]
     data: Option<PathBuf>,
     /// The name of the entry; the server makes one up if there is none
     #[arg(long, value_name = "ID", alias = "entryID")]

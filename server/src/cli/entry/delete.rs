@@ -24,7 +24,7 @@ pub(in crate::cli) struct Delete {
     #[arg(long, value_name = "ID", alias = "entryID", required_unless_present = "file")]
     entry_id: Vec<EntryId>,
     /// A file with IDs in JSON, {"ids": ["…"]}; - for standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "entry_id")]
+    #[arg(long, value_name = "FILE", visible_alias = "data", conflicts_with = "entry_id")]
     file: Option<PathBuf>,
 }
 

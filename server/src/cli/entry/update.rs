@@ -27,7 +27,7 @@ pub(in crate::cli) struct Update {
     format: Format,
     /// A file with entries in JSON, each with its entry_id and the fields to change; - for standard
     /// input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["Fields", "entry_id"])]
+    #[arg(long, value_name = "FILE", visible_alias = "file", conflicts_with_all = ["Fields", "entry_id"])]
     data: Option<PathBuf>,
     /// The entry; of its fields only those that are named change, a list as a whole
     #[arg(long, value_name = "ID", alias = "entryID", required_unless_present = "data")]

@@ -35,6 +35,11 @@ fn flags_are_taken_in_this_spelling_and_in_that_of_spire() {
     check("entry update -entryID e -admin=false --store-svid false");
     check("entry update --data f");
     check("entry delete --file -");
+    for command in ["create", "update", "delete", "apply --owner web"] {
+        for flag in ["--data", "--file", "-data", "-file"] {
+            check(&format!("entry {command} {flag} -"));
+        }
+    }
     check("entry show -entryID e");
     check(
         "entry show -spiffeID spiffe://td/a -parentID spiffe://td/b -selector a:b \
