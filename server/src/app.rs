@@ -54,6 +54,7 @@ pub(crate) mod ledger;
 mod lock;
 mod maintenance;
 mod signals;
+mod trust_domain;
 mod upstream;
 
 pub use self::signals::run;
@@ -161,6 +162,7 @@ async fn assemble(
     let datastore = datastore(&config.datastore).await?;
     let trust_domain = config.trust_domain.clone();
     let registry = Registry::open(trust_domain.clone(), datastore, core).await?;
+    trust_domain::settle(&registry, &config.datastore.to_string()).await?;
     let started = Event::ServerStarted { version: env!("CARGO_PKG_VERSION"), trust_domain };
     audit.record(&event::Caller::Server, &[started]).await?;
 

@@ -1,6 +1,7 @@
 //! What a server is told: a TOML file becomes checked settings. Every default is here.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -127,6 +128,15 @@ pub enum DatastoreConfig {
     Sqlite(PathBuf),
     /// In memory, so that every start begins with nothing.
     Memory,
+}
+
+impl fmt::Display for DatastoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            Self::Memory => f.write_str("the datastore in memory"),
+        }
+    }
 }
 
 /// A way to become an agent.

@@ -54,10 +54,12 @@ pub enum OpenError {
     Datastore(#[from] DatastoreError),
     /// What is stored belongs to another trust domain.
     #[error(
-        "the database is one of another trust domain, as it holds {found}; correct the \
-         server's trust domain, or give it a database of its own"
+        "the database is one of another trust domain than {configured}, as it holds {found}; correct \
+         `trust_domain`, or give the server another `data_dir`"
     )]
     TrustDomain {
+        /// The server's.
+        configured: TrustDomain,
         /// An identity that is stored.
         found: SpiffeId,
     },
@@ -74,7 +76,8 @@ impl Registry {
         let identities = stored.entries.iter().map(|entry| &entry.content.spiffe_id);
         let mut identities = identities.chain(stored.nodes.iter().map(|node| &node.id));
         if let Some(found) = identities.find(|id| *id.trust_domain() != trust_domain) {
-            return Err(OpenError::TrustDomain { found: found.clone() });
+            let found = found.clone();
+            return Err(OpenError::TrustDomain { configured: trust_domain, found });
         }
         let (revision, seen) = watch::channel(stored.revision);
         let (jobs, queue) = mpsc::channel(writer::QUEUE);

@@ -58,11 +58,7 @@ impl Keys {
         match self {
             Self::Own(keys) => Ok(Arc::clone(keys)),
             Self::Directory(directory) => {
-                let datastore = match datastore {
-                    DatastoreConfig::Sqlite(path) => path.display().to_string(),
-                    DatastoreConfig::Memory => "a datastore in memory".to_owned(),
-                };
-                directory.claim(registry, ledger, datastore).await?;
+                directory.claim(registry, ledger, datastore.to_string()).await?;
                 Ok(Arc::new(directory.keys().clone()))
             }
         }

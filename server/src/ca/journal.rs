@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use steeple::id::{SpiffeId, TrustDomain};
+use steeple::x509::Certificate;
 use thiserror::Error;
 
 use super::authorities::AuthorityId;
@@ -130,6 +132,18 @@ impl Journal {
     #[must_use]
     pub fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// The trust domain that the CAs are of, if there is one that says so.
+    #[must_use]
+    pub fn trust_domain(&self) -> Option<TrustDomain> {
+        let named = |record: &Record| {
+            let certificate = Certificate::parse(&record.public).ok()?;
+            let id: SpiffeId =
+                std::str::from_utf8(certificate.uris().first()?).ok()?.parse().ok()?;
+            Some(id.trust_domain().clone())
+        };
+        self.records.iter().filter(|record| record.kind == Kind::X509Ca).find_map(named)
     }
 
     /// The authority in a slot.

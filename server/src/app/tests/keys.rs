@@ -84,6 +84,26 @@ async fn a_server_that_forgot_its_keys_does_not_replace_them() {
 }
 
 #[tokio::test]
+async fn a_database_stays_in_its_trust_domain() {
+    let (directory, made) = stopped().await;
+    let mut other = config(directory.path());
+    other.trust_domain = "dt".parse().unwrap();
+    let database = directory.path().join("datastore.sqlite");
+    let told = format!("`trust_domain` is dt, and {} is of td", database.display());
+    let refused = refusal(&other).await;
+    assert!(refused.contains(&told), "{refused}");
+    starts_with(directory.path(), &made).await;
+
+    // One of before knows it by its authorities.
+    forget_facts(&database).await;
+    let refused = refusal(&other).await;
+    assert!(refused.contains(&told), "{refused}");
+    start(directory.path()).await.unwrap().stop().await;
+    let refused = refusal(&other).await;
+    assert!(refused.contains(&told), "{refused}");
+}
+
+#[tokio::test]
 async fn keys_from_before_they_had_an_owner_are_taken_over() {
     let (directory, mut made) = stopped().await;
     let before = async || {

@@ -159,5 +159,5 @@ async fn a_database_of_another_trust_domain_is_refused() {
     create(&open(&datastore).await, "e", content("/a", "/p", &["a:1"])).await.unwrap();
     let datastore: Arc<dyn Datastore> = datastore;
     let opened = Registry::open(name("other"), datastore, &Tasks::new()).await;
-    assert!(matches!(opened, Err(OpenError::TrustDomain { found }) if found == id("/a")));
+    assert!(matches!(opened, Err(OpenError::TrustDomain { found, .. }) if found == id("/a")));
 }
