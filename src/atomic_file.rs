@@ -5,6 +5,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
+pub mod set;
+
 /// Who may read a written file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Access {
@@ -21,6 +25,12 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) | None => Path::new("."),
     };
+    stage(directory, content, access)?.persist(path).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+/// A file of this content in the directory, under a name that it is not to keep.
+fn stage(directory: &Path, content: &[u8], access: Access) -> io::Result<NamedTempFile> {
     let mode = match access {
         Access::Private => 0o600,
         Access::Public => 0o644,
@@ -33,8 +43,7 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
     // The mode at creation is cut by the umask.
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
-use steeple::atomic_file::{self, Access};
+use steeple::atomic_file::Access;
+use steeple::atomic_file::set::{self, Member};
 use steeple::clock::{Clock as _, SystemClock, unix_seconds};
 use steeple::id::SpiffeId;
 use steeple::jwk;
@@ -31,7 +32,9 @@ pub(super) struct FetchX509 {
     connection: Connection,
     #[command(flatten)]
     format: Format,
-    /// Write svid.N.pem, svid.N.key (mode 0600), bundle.N.pem and federated_bundle.N.M.pem here
+    /// Write svid.N.pem, svid.N.key (mode 0600), bundle.N.pem and federated_bundle.N.M.pem here, all
+    /// or none, in the place of those of an earlier run; svid.N.pem is written last, and whoever locks
+    /// the directory while it reads (flock --shared DIR) sees files that belong together
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
     /// Print nothing but errors
@@ -139,31 +142,44 @@ impl Checked {
     }
 
     fn write(&self, directory: &Path, output: &mut Output, tell: bool) -> anyhow::Result<()> {
+        let (told, members): (Vec<_>, Vec<_>) = self.files().into_iter().unzip();
+        set::replace(directory, &members, is_written)?;
+        for (what, member) in told.iter().zip(&members).filter(|_| tell) {
+            let (what, path) = (shown::plain(what), directory.join(&member.name));
+            output.line(&format!("Writing {what} to file {}.", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// What is written, each certificate after all that it needs.
+    fn files(&self) -> Vec<(String, Member)> {
+        let file = |what: String, name: String, content: String| {
+            let access = if name.ends_with(".key") { Access::Private } else { Access::Public };
+            (what, Member { name, content: content.into(), access })
+        };
+        let mut files = Vec::new();
         for (n, svid) in self.svids.iter().enumerate() {
-            let key = pem("PRIVATE KEY", &svid.key);
-            let mut files = vec![
-                (format!("SVID #{n}"), format!("svid.{n}.pem"), svid.chain.to_pem()),
-                (format!("key #{n}"), format!("svid.{n}.key"), key),
-                (format!("bundle #{n}"), format!("bundle.{n}.pem"), jwk::pem::write(&svid.bundle)),
-            ];
             for (m, (trust_domain, bundle)) in self.federated.iter().enumerate() {
                 let what = format!("federated bundle #{m} for trust domain {trust_domain}");
                 let name = format!("federated_bundle.{n}.{m}.pem");
-                files.push((what, name, jwk::pem::write(bundle)));
+                files.push(file(what, name, jwk::pem::write(bundle)));
             }
-            for (what, name, content) in files {
-                let path = directory.join(&name);
-                if tell {
-                    let what = shown::plain(&what);
-                    output.line(&format!("Writing {what} to file {}.", path.display()))?;
-                }
-                let is_key = name.ends_with(".key");
-                let access = if is_key { Access::Private } else { Access::Public };
-                atomic_file::write(&path, content.as_bytes(), access)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-            }
+            let (bundle, key) = (jwk::pem::write(&svid.bundle), pem("PRIVATE KEY", &svid.key));
+            files.push(file(format!("bundle #{n}"), format!("bundle.{n}.pem"), bundle));
+            files.push(file(format!("key #{n}"), format!("svid.{n}.key"), key));
+            files.push(file(format!("SVID #{n}"), format!("svid.{n}.pem"), svid.chain.to_pem()));
         }
-        Ok(())
+        files
+    }
+}
+
+/// Whether a file is one that an earlier run may have written.
+fn is_written(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match *name.split('.').collect::<Vec<_>>() {
+        ["svid", n, "pem" | "key"] | ["bundle", n, "pem"] => is_number(n),
+        ["federated_bundle", n, m, "pem"] => is_number(n) && is_number(m),
+        _ => false,
     }
 }
 

@@ -224,3 +224,43 @@ async fn nothing_of_an_earlier_message_is_kept() {
         [("first".into(), 1), (String::new(), 0)]
     );
 }
+
+/// A directory has the files of one message, whatever an earlier run left there.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_those_of_one_message_or_of_the_one_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let fetch = async |message: &X509svidResponse| {
+        let api = Scripted {
+            messages: vec![message.clone()],
+            status: Status::unavailable("the end"),
+            asked: Asked::default(),
+        };
+        run_against(api, &["api", "fetch", "x509", "--write", path.to_str().unwrap()]).await
+    };
+    let names = || {
+        let names = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect::<std::collections::BTreeSet<_>>()
+    };
+    std::fs::write(path.join("svid.x.pem"), "of somebody else").unwrap();
+    let mut two = message();
+    two.svids.push(two.svids[0].clone());
+    two.federated_bundles.insert("spiffe://b".into(), two.svids[0].bundle.clone());
+    let (error, printed) = fetch(&two).await;
+    assert_eq!(error, None);
+    assert!(printed.contains("Writing SVID #1 to file "), "{printed}");
+    assert_eq!(names().len(), 1 + 2 * 4, "{:?}", names());
+    let one = message();
+    assert_eq!(fetch(&one).await.0, None);
+    let left = ["bundle.0.pem", "svid.0.key", "svid.0.pem", "svid.x.pem"];
+    assert_eq!(names(), left.map(ToOwned::to_owned).into());
+    let key = std::fs::read_to_string(path.join("svid.0.key")).unwrap();
+    assert_eq!(key, steeple::x509::pem("PRIVATE KEY", &one.svids[0].x509_svid_key));
+    // What cannot be written whole changes nothing.
+    std::fs::create_dir(path.join("svid.1.pem")).unwrap();
+    let before = names();
+    let (error, printed) = fetch(&two).await;
+    assert!(error.unwrap().contains("svid.1.pem") && !printed.contains("Writing"), "{printed}");
+    assert_eq!(names(), before);
+    assert_eq!(std::fs::read_to_string(path.join("svid.0.key")).unwrap(), key);
+}

@@ -7,7 +7,8 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
-use steeple::atomic_file::{self, Access};
+use steeple::atomic_file::Access;
+use steeple::atomic_file::set::{self, Member};
 use steeple::clock::{Clock as _, SystemClock, unix_seconds};
 use steeple::id::SpiffeId;
 use steeple::jwk;
@@ -53,7 +54,9 @@ pub(super) struct Mint {
     /// A DNS name for the certificate; may be repeated
     #[arg(long, value_name = "NAME")]
     dns: Vec<String>,
-    /// Write svid.pem, key.pem (mode 0600) and bundle.pem here instead of printing them
+    /// Write svid.pem, key.pem (mode 0600) and bundle.pem here instead of printing them, all or none;
+    /// svid.pem is written last, and whoever locks the directory while it reads (flock --shared DIR)
+    /// sees files that belong together
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
 }
@@ -147,18 +150,19 @@ impl Minted {
 
     fn write(&self, directory: &Path, quietly: bool, output: &mut Output) -> anyhow::Result<()> {
         let key = pem("PRIVATE KEY", self.key.expose());
+        let file = |what, name: &str, content: String, access| {
+            (what, Member { name: name.to_owned(), content: content.into(), access })
+        };
         let files = [
-            ("X509-SVID", "svid.pem", self.svid.chain().to_pem(), Access::Public),
-            ("Private key", "key.pem", key, Access::Private),
-            ("Root CAs", "bundle.pem", jwk::pem::write(&self.roots), Access::Public),
+            file("Root CAs", "bundle.pem", jwk::pem::write(&self.roots), Access::Public),
+            file("Private key", "key.pem", key, Access::Private),
+            file("X509-SVID", "svid.pem", self.svid.chain().to_pem(), Access::Public),
         ];
-        for (what, name, content, access) in files {
-            let path = directory.join(name);
-            atomic_file::write(&path, content.as_bytes(), access)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            if !quietly {
-                output.line(&format!("{what} written to {}", path.display()))?;
-            }
+        let (told, members): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+        set::replace(directory, &members, |_| false)?;
+        for (what, member) in told.iter().zip(&members).filter(|_| !quietly) {
+            let path = directory.join(&member.name);
+            output.line(&format!("{what} written to {}", path.display()))?;
         }
         Ok(())
     }
