@@ -93,6 +93,8 @@ pub struct Sync {
     next: SystemTime,
     standing: Standing,
     bootstraps: u32,
+    /// Whether what is on disk is of before the view.
+    unkept: bool,
 }
 
 impl Sync {
@@ -102,7 +104,7 @@ impl Sync {
         let (pace, next) = (Pace::new(config.interval), deps.clock.now());
         let NodeStatus { standing, bootstraps, .. } = *deps.node.borrow();
         let view = View::empty(&config.trust_domain);
-        Self { deps, config, channels, view, pace, next, standing, bootstraps }
+        Self { deps, config, channels, view, pace, next, standing, bootstraps, unkept: false }
     }
 
     /// Synchronises until told to stop.
@@ -186,6 +188,9 @@ impl Sync {
             view.tell(&self.view);
             self.view = view;
             self.publish();
+            self.unkept = true;
+        }
+        if self.unkept {
             self.keep();
         }
         let bootstraps = self.bootstraps;
@@ -236,6 +241,7 @@ impl Sync {
     /// Nobody on a banned node has an identity.
     fn forget(&mut self) {
         self.view = self.view.without_entries();
+        self.unkept = false;
         self.publish();
         self.channels.status.send_replace(SyncStatus::default());
         if let Err(error) = std::fs::remove_file(&self.config.file)
@@ -249,11 +255,15 @@ impl Sync {
         self.channels.snapshot.send_replace(Some(Arc::new(self.view.snapshot())));
     }
 
-    fn keep(&self) {
+    /// What could not be kept is tried again with the next success, as long as a full disk is full.
+    fn keep(&mut self) {
         let bytes = self.view.kept().encode();
         let write = || atomic_file::write(&self.config.file, &bytes, Access::Private);
-        if let Err(error) = tasks::aside(write) {
-            warn!(error = &error as &dyn Error, "entries and bundles were not kept on disk");
+        match tasks::aside(write) {
+            Ok(()) => self.unkept = false,
+            Err(error) => {
+                warn!(error = &error as &dyn Error, "entries and bundles were not kept on disk");
+            }
         }
     }
 

@@ -84,3 +84,25 @@ async fn a_restarted_agent_becomes_one_again_before_it_shows_what_it_knew() {
     assert_eq!(started.elapsed(), FIRST_TRY);
     sync.stop().await;
 }
+
+/// A disk that was full does not leave the view of before there until there is another one.
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_kept_is_kept_with_a_later_answer() {
+    let world = World::new();
+    world.entries(&[("e1", &[])]);
+    // A file cannot take the place of a directory.
+    let in_the_way = world.directory.path().join("view");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let mut sync = world.start();
+    sync.next().await;
+    seconds(60).await;
+    std::fs::remove_dir(&in_the_way).unwrap();
+    seconds(60).await;
+    assert!(sync.is_quiet());
+    sync.stop().await;
+
+    world.fails(Some(away()));
+    let mut sync = world.start();
+    assert_eq!(sync.next().await, view(&["e1"], &["td"]));
+    sync.stop().await;
+}
