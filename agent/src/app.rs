@@ -19,7 +19,6 @@ use steeple_proto::spire::agent::debug::v1::debug_server::DebugServer;
 use steeple_proto::spire::api::agent::delegatedidentity::v1::delegated_identity_server::DelegatedIdentityServer;
 use steeple_proto::spire::api::agent::logger::v1::logger_server::LoggerServer;
 use steeple_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +44,10 @@ use crate::server_api::{Denial, ServerApi};
 use crate::sync::{self, Sync, SyncStatus};
 use crate::workload::{self, Complaints, DelegatedIdentityApi, WorkloadApi};
 
+mod signals;
 pub mod surroundings;
+
+use self::signals::Signals;
 
 /// How many threads answer requests. An agent is small, and shares its node with what it serves;
 /// a second thread would mostly be woken to find that the first has done the work.
@@ -115,9 +117,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, log: Log) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
-    let mut reopening = log.catch_signal().context("listening for signals")?;
+    let mut signals = Signals::catch(&log).context("listening for signals")?;
     let socket = endpoint::Config::new(config.socket_path.clone()).fit();
     let clients = socket.limits.connections;
     let workload = if config.disable_workload_api {
@@ -134,9 +134,7 @@ async fn serve(config: Config, log: Log) -> anyhow::Result<()> {
     };
     let mut running = start(config, Sockets { workload, clients, admin, log: log.level })?;
     let outcome = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        never = reopening.run() => match never {},
+        () = signals.end() => Ok(()),
         ended = &mut running.node => match ended {
             Ok(Err(error)) => Err(error.into()),
             Ok(Ok(())) | Err(_) => Err(anyhow::anyhow!("the task of this node's SVID has ended")),

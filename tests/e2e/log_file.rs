@@ -128,6 +128,21 @@ fn a_program_is_not_ended_by_the_signal_while_it_starts() {
     }
 }
 
+/// Whoever tells all programs something ends none that has no use for it.
+#[test]
+fn a_program_is_not_ended_by_a_signal_that_is_of_no_use_to_it() {
+    let mut node = Deployment::start();
+    let [agent, server] = [&mut node.agent, &mut node.server];
+    agent.signal(Signal::SIGHUP);
+    agent.wait_for("SIGHUP is of no effect on an agent");
+    server.signal(Signal::SIGHUP);
+    for process in [agent, server] {
+        process.signal(Signal::SIGUSR1);
+        process.wait_for("SIGUSR1 is of no effect");
+        assert!(process.stop().success());
+    }
+}
+
 /// Whoever rotates logs tells all programs, whether they have a file or not.
 #[test]
 fn a_program_without_a_log_file_is_not_ended_by_the_signal() {

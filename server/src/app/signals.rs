@@ -43,6 +43,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    reload: Signal,
     log: Reopening,
 }
 
@@ -52,6 +53,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            reload: signal(SignalKind::user_defined1())?,
             log: log.catch_signal()?,
         })
     }
@@ -63,6 +65,10 @@ impl Signals {
                 _ = self.terminate.recv() => return info!(signal = "SIGTERM", "stopping"),
                 _ = self.interrupt.recv() => return info!(signal = "SIGINT", "stopping"),
                 _ = self.hang_up.recv() => reopen(server).await,
+                // SPIRE's reads configurations of plug-ins anew.
+                _ = self.reload.recv() => {
+                    info!("SIGUSR1 is of no effect: a configuration is read when the server starts");
+                }
                 never = self.log.run() => match never {},
             }
         }
