@@ -30,6 +30,7 @@ use crate::admin::debug::{self, DebugApi};
 use crate::admin::logger::LoggerApi;
 use crate::attest::{Attestors, unix};
 use crate::census;
+use crate::complaints::Complaints;
 use crate::config::{AdminConfig, Config};
 use crate::endpoint::limits::Limit;
 use crate::endpoint::{self, Endpoint};
@@ -42,7 +43,7 @@ use crate::peer::Peer;
 use crate::server_api::link::Listeners;
 use crate::server_api::{Denial, ServerApi};
 use crate::sync::{self, Sync, SyncStatus};
-use crate::workload::{self, Complaints, DelegatedIdentityApi, WorkloadApi};
+use crate::workload::{self, DelegatedIdentityApi, WorkloadApi};
 
 mod signals;
 pub mod surroundings;

@@ -6,6 +6,7 @@ pub mod app;
 pub mod attest;
 pub mod census;
 pub mod cli;
+pub mod complaints;
 pub mod config;
 pub mod endpoint;
 pub mod health;

@@ -7,7 +7,6 @@
 
 mod again;
 mod caller;
-mod complaints;
 mod delegated;
 mod error;
 mod jwt;
@@ -27,7 +26,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-pub use self::complaints::Complaints;
 pub use self::delegated::DelegatedIdentityApi;
 pub use self::error::WorkloadError;
 
@@ -35,6 +33,7 @@ use self::caller::Caller;
 use self::updates::{Updates, View as _};
 use crate::attest::Attestors;
 use crate::attest::interest::Interest;
+use crate::complaints::Complaints;
 use crate::identity::{Holders, Snapshot};
 
 /// Whom the Workload API works with.

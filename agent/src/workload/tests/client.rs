@@ -29,12 +29,13 @@ use tracing::Span;
 use crate::attest::instance::Residence;
 use crate::attest::interest::Interest;
 use crate::attest::{AttestError, Attestors, Findings, Grounds, WorkloadAttestor, docker};
+use crate::complaints::Complaints;
 use crate::endpoint::{Config, Endpoint};
 use crate::identity::tests::entry;
 use crate::identity::tests::node::Node;
 use crate::identity::{PreparedBundle, Snapshot};
 use crate::peer::Peer;
-use crate::workload::{Complaints, DelegatedIdentityApi, Deps, Verifiers, WorkloadApi};
+use crate::workload::{DelegatedIdentityApi, Deps, Verifiers, WorkloadApi};
 
 /// How long an attestor may take.
 const DEADLINE: Duration = Duration::from_secs(1);

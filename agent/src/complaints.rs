@@ -1,6 +1,7 @@
 //! Decides which refusals are logged: a process that asks again and again must not fill the log.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ const SPELL: Duration = Duration::from_secs(10);
 /// How many users are told apart. All others are one.
 const MAX_USERS: usize = 1_024;
 
-/// What was logged of each user. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Complaints(Arc<Mutex<HashMap<Option<u32>, Spell>>>);
+/// What was logged of each user, or of whom else a `K` stands for. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Complaints<K = u32>(Arc<Mutex<HashMap<Option<K>, Spell>>>);
 
 #[derive(Debug)]
 struct Spell {
@@ -26,10 +27,16 @@ struct Spell {
     left_out: u64,
 }
 
-impl Complaints {
+impl<K> Default for Complaints<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Copy + Eq + Hash> Complaints<K> {
     /// Whether a refusal of this user is to be logged `now`, and how many were left out since the
     /// last one that was.
-    pub(super) fn admit(&self, user: u32, now: Instant) -> Option<u64> {
+    pub(crate) fn admit(&self, user: K, now: Instant) -> Option<u64> {
         let mut spells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |spell: &Spell| now.saturating_duration_since(spell.began) >= SPELL;
         if spells.len() >= MAX_USERS && !spells.contains_key(&Some(user)) {
@@ -56,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_user_that_asks_again_and_again_is_logged_now_and_then() {
-        let (complaints, now) = (Complaints::default(), Instant::now());
+        let (complaints, now) = (Complaints::<u32>::default(), Instant::now());
         let logged = |user, now| (0..100).filter_map(|_| complaints.admit(user, now)).collect();
         let first: Vec<_> = logged(1, now);
         assert_eq!(first, [0; 10]);
@@ -67,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_crowd_of_users_takes_a_bounded_room() {
-        let (complaints, now) = (Complaints::default(), Instant::now());
+        let (complaints, now) = (Complaints::<u32>::default(), Instant::now());
         for user in 0..5_000 {
             complaints.admit(user, now);
         }
