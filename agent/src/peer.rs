@@ -39,6 +39,7 @@ use thiserror::Error;
 
 pub mod image;
 mod kept;
+pub mod nesting;
 pub mod proc;
 pub mod process;
 pub mod stat;

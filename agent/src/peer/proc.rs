@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Mode, OFlags, fstatfs, openat, readlinkat, readlinkat_raw};
+use rustix::fs::{Mode, OFlags, fstat, fstatfs, openat, readlinkat, readlinkat_raw};
 use rustix::io::Errno;
 
 use super::PeerError;
@@ -29,15 +29,28 @@ pub enum Namespace {
     Mount,
     /// Which cgroup it takes for the root of all.
     Cgroup,
+    /// Which processes it sees, and by what numbers.
+    Pid,
 }
 
 /// One namespace of the running kernel: its inode number, as all are in one file system.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct NamespaceId(u64);
 
 impl NamespaceId {
     /// `PROC_CGROUP_INIT_INO`: the kernel gives the first cgroup namespace this number.
     const INITIAL_CGROUP: u64 = 0xEFFF_FFFB;
+
+    /// The number.
+    #[must_use]
+    pub fn inode(self) -> u64 {
+        self.0
+    }
+
+    /// The namespace that a descriptor stands for.
+    pub(super) fn of(descriptor: BorrowedFd<'_>) -> Result<Self, Errno> {
+        Ok(Self(fstat(descriptor)?.st_ino))
+    }
 
     /// Whether this is the cgroup namespace that the machine started with, whose root is the true
     /// root.
@@ -53,18 +66,20 @@ impl Namespace {
             Self::User => c"ns/user",
             Self::Mount => c"ns/mnt",
             Self::Cgroup => c"ns/cgroup",
+            Self::Pid => c"ns/pid",
         }
     }
 
     /// The namespace that this agent itself is in; `None` if the kernel does not say.
     #[must_use]
     pub fn own(self) -> Option<NamespaceId> {
-        static OWN: [OnceLock<Option<NamespaceId>>; 3] = [const { OnceLock::new() }; 3];
-        let [user, mount, cgroup] = &OWN;
+        static OWN: [OnceLock<Option<NamespaceId>>; 4] = [const { OnceLock::new() }; 4];
+        let [user, mount, cgroup, pid] = &OWN;
         let known = match self {
             Self::User => user,
             Self::Mount => mount,
             Self::Cgroup => cgroup,
+            Self::Pid => pid,
         };
         *known.get_or_init(|| {
             let own = open(root().ok()?, c"self", OFlags::PATH | OFlags::DIRECTORY).ok()?;

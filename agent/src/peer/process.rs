@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::sync::OnceCell;
 
 use super::kept::Kept;
+use super::nesting::Nesting;
 use super::proc::{self, Namespace, NamespaceId};
 use super::{PeerError, stat};
 
@@ -159,6 +160,13 @@ impl Process {
     #[must_use]
     pub fn namespace(&self, kind: Namespace) -> Option<NamespaceId> {
         proc::namespace(self.directory(), kind)
+    }
+
+    /// The namespace right below this agent's in which the process is, if that is so. There is no
+    /// way out of one.
+    #[must_use]
+    pub fn nesting(&self) -> Nesting {
+        Nesting::of(self.directory())
     }
 
     /// The effective user and group: who owns `/proc/PID`, whether the process is dumpable or not.
