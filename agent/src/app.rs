@@ -4,6 +4,7 @@
 //! and not that there is nobody. The server need not be there at all.
 
 use std::fs::{DirBuilder, File, TryLockError};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::attest::{Attestors, unix};
 use crate::census;
 use crate::complaints::Complaints;
 use crate::config::{AdminConfig, Config};
+use crate::endpoint::budget::{Origin, Place};
 use crate::endpoint::limits::Limit;
 use crate::endpoint::{self, Endpoint};
 use crate::health::{self, HealthApi};
@@ -39,7 +41,8 @@ use crate::identity::{self, Capacity, Holders, Snapshot};
 use crate::node::contact::{self, ServerContact};
 use crate::node::task::Node;
 use crate::node::{self, NodeError, NodeStatus, OwnBundle};
-use crate::peer::Peer;
+use crate::peer::nesting::Nesting;
+use crate::peer::{Peer, PeerError};
 use crate::server_api::link::Listeners;
 use crate::server_api::{Denial, ServerApi};
 use crate::sync::{self, Sync, SyncStatus};
@@ -189,7 +192,7 @@ fn start(config: Config, sockets: Sockets) -> anyhow::Result<Running> {
     let serve = |(endpoint, routes): (Endpoint, Routes)| {
         info!(socket = %endpoint.path().display(), "Starting agent APIs");
         let ended = endpoint_ended.clone().drop_guard();
-        let serve = endpoint.serve(routes, Peer::of, stop.clone());
+        let serve = endpoint.serve(routes, pin, stop.clone());
         tasks.spawn(info_span!("endpoint"), |_| async move {
             let _ended = ended;
             serve.await;
@@ -345,6 +348,18 @@ impl Running {
             warn!(tasks = left, "tasks that did not stop in time");
         }
     }
+}
+
+/// Pins who has connected, and says where it comes from.
+pub(crate) fn pin(socket: &OwnedFd) -> Result<(Peer, Origin), PeerError> {
+    let peer = Peer::of(socket)?;
+    let place = match peer.process().nesting() {
+        Nesting::Here => Place::Here,
+        Nesting::Below(namespace) => Place::Namespace(namespace.inode()),
+        Nesting::Unknown => Place::Unknown,
+    };
+    let origin = Origin { pid: peer.pid(), user: peer.uid(), place };
+    Ok((peer, origin))
 }
 
 /// Makes the data directory if need be, and keeps other agents out of it.

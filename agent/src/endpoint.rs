@@ -5,11 +5,14 @@
 //! What is served there is not its business.
 
 pub mod authority;
+pub mod budget;
+mod door;
 mod gate;
 mod head;
 pub mod hpack;
 pub mod limits;
 mod request;
+mod seats;
 pub mod socket;
 pub mod stream;
 mod wire;
@@ -25,21 +28,25 @@ use std::time::Duration;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SocketFlags, accept_with};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use steeple::watch::Watched;
 use tokio::io::Interest;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 use tonic::service::Routes;
 use tracing::{debug, warn};
 
 use self::authority::{MAX_FRAME, MAX_HEADER_LIST};
+use self::budget::{Budget, Origin, Seat};
+use self::door::{Door, Regret};
 use self::gate::Gate;
-use self::limits::{Budget, Limits, Permit};
+use self::limits::{Exhausted, Limits};
+use self::seats::Seats;
 use self::socket::{BindError, SocketFile};
 use self::stream::PeerStream;
 use self::wire::Wire;
@@ -74,7 +81,7 @@ pub struct Config {
     pub limits: Limits,
     /// How long a client may take over the preface, and over each header block.
     pub patience: Duration,
-    /// How long connections may go on after a stop.
+    /// How long connections may go on after a stop, or after their place was given to others.
     pub grace: Duration,
 }
 
@@ -123,6 +130,12 @@ struct Server {
     stop: CancellationToken,
 }
 
+/// A client that is let in, or has to be told that there is no room.
+enum Admitted<C> {
+    In(Wire, C, Arc<Seat>),
+    Away(Wire, Exhausted),
+}
+
 /// Starts the tasks that answer requests, so that a stop can wait for them.
 #[derive(Clone, Debug)]
 struct Spawner(TaskTracker);
@@ -144,35 +157,43 @@ impl Endpoint {
     }
 
     /// Serves until `stop`. Each connection belongs to the peer that `pin` makes of it at accept,
-    /// before anything is read; handlers find it in the extensions of their requests. On a stop
+    /// before anything is read, and where that says that it comes from; handlers find it in the
+    /// extensions of their requests. On a stop
     /// the socket goes, clients are told to go elsewhere, and what has not ended by the end of
     /// the grace period is cut off.
     pub async fn serve<C, E>(
         self,
         routes: Routes,
-        pin: impl Fn(&OwnedFd) -> Result<C, E> + Send + Sync,
+        pin: impl Fn(&OwnedFd) -> Result<(C, Origin), E> + Send + Sync,
         stop: CancellationToken,
     ) where
         C: Clone + Send + Sync + 'static,
         E: Error + 'static,
     {
         let Self { config, listener, file } = self;
-        let budget = Budget::new(config.limits);
+        let mut seats = Seats::new(Budget::new(config.limits, geteuid().as_raw()));
+        let mut door = Door::default();
         let server = Arc::new(Server::new(config, routes, stop.clone()));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
-                socket = accept(&listener) => match admit(socket, &budget, &pin) {
-                    Ok((wire, peer, permit)) => {
-                        connections.spawn(Arc::clone(&server).connection(wire, peer, permit));
+                socket = accept(&listener) => match admit(socket, &mut seats, &pin) {
+                    Ok(Admitted::In(wire, peer, seat)) => {
+                        connections.spawn(Arc::clone(&server).connection(wire, peer, seat));
+                    }
+                    Ok(Admitted::Away(wire, limit)) => {
+                        let told = Arc::clone(&server).turn_away(wire, limit);
+                        door.stand_at(connections.spawn(told));
                     }
                     Err(error) => debug!(error = &*error, "connection refused"),
                 },
             }
         }
         drop((listener, file));
+        door.close();
+        seats.dismiss_all();
         server.drain(connections).await;
     }
 }
@@ -199,27 +220,58 @@ impl Server {
         self: Arc<Self>,
         wire: Wire,
         peer: C,
-        permit: Permit,
+        seat: Arc<Seat>,
     ) -> impl Future<Output = ()> + Send
     where
         C: Clone + Send + Sync + 'static,
     {
         let (routes, audience) = (self.routes.clone(), self.config.audience);
-        let gate = Gate { routes, audience, peer, permit: Arc::new(permit) };
+        let gate = Gate { routes, audience, peer, seat: Arc::clone(&seat) };
         let io = TokioIo::new(PeerStream::new(wire, self.config.patience));
         let mut connection = Box::pin(self.http2.serve_connection(io, gate));
         async move {
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
-                () = self.stop.cancelled() => {
+                () = seat.dismissed() => {
                     connection.as_mut().graceful_shutdown();
-                    connection.await
+                    tokio::select! {
+                        ended = connection => ended,
+                        () = self.last_call(&seat) => Ok(()),
+                    }
                 }
             };
             if let Err(error) = ended {
                 debug!(error = &error as &dyn Error, "connection failed");
             }
         }
+    }
+
+    /// Returns when a connection that was told to end has to be cut off, unless all are.
+    async fn last_call(&self, seat: &Seat) {
+        if self.stop.is_cancelled() {
+            return std::future::pending().await;
+        }
+        tokio::select! {
+            () = sleep(self.config.grace) => {}
+            () = seat.dismissed() => {}
+        }
+    }
+
+    /// Answers what a client asks first, and nothing more.
+    async fn turn_away(self: Arc<Self>, wire: Wire, limit: Exhausted) {
+        let asked = Notify::new();
+        let regret = Regret { status: Status::unavailable(limit.to_string()), asked: &asked };
+        let io = TokioIo::new(PeerStream::new(wire, self.config.patience));
+        let mut connection = Box::pin(self.http2.serve_connection(io, regret));
+        let told = async {
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                () = asked.notified() => connection.as_mut().graceful_shutdown(),
+            }
+            connection.await
+        };
+        // It makes no difference whether the client has waited for the answer.
+        drop(timeout(self.config.patience, told).await);
     }
 
     /// Waits for what is still going on, and then no longer.
@@ -277,15 +329,19 @@ async fn accept(listener: &Watched) -> OwnedFd {
     }
 }
 
-/// Finds out who the peer is, and whether there is room for it.
+/// Finds out who the peer is, and makes room for it if there can be any.
 fn admit<C, E: Error + 'static>(
     socket: OwnedFd,
-    budget: &Arc<Budget>,
-    pin: impl Fn(&OwnedFd) -> Result<C, E>,
-) -> Result<(Wire, C, Permit), Box<dyn Error>> {
-    let permit = budget.connection(socket_peercred(&socket)?.uid.as_raw())?;
-    let peer = pin(&socket)?;
-    Ok((Wire::new(socket)?, peer, permit))
+    seats: &mut Seats,
+    pin: impl Fn(&OwnedFd) -> Result<(C, Origin), E>,
+) -> Result<Admitted<C>, Box<dyn Error>> {
+    let (peer, origin) = pin(&socket)?;
+    let seat = seats.take(origin);
+    let wire = Wire::new(socket)?;
+    Ok(match seat {
+        Ok(seat) => Admitted::In(wire, peer, seat),
+        Err(limit) => Admitted::Away(wire, limit),
+    })
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ use tonic::{Request, Response, Status};
 use tracing::Span;
 
 use super::*;
+use crate::app;
 use crate::endpoint::{self, Endpoint};
-use crate::peer::Peer;
 
 mod spire_flags;
 
@@ -134,7 +134,7 @@ async fn run_against(api: Scripted, command: &[&str]) -> (Option<String>, String
     let endpoint = Endpoint::bind(endpoint::Config::new(path.clone())).await.unwrap();
     let tasks = Tasks::new();
     let routes = Routes::new(SpiffeWorkloadApiServer::new(api));
-    tasks.spawn(Span::none(), |stop| endpoint.serve(routes, Peer::of, stop));
+    tasks.spawn(Span::none(), |stop| endpoint.serve(routes, app::pin, stop));
     let cli = parse(command, &path);
     // It has a runtime of its own.
     let (error, printed) = tokio::task::spawn_blocking(move || {

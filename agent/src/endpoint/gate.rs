@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::Service;
@@ -22,8 +23,8 @@ use tower_service::Service as _;
 use tracing::{Span, error, error_span};
 
 use super::Audience;
-use super::head::{self, Refusal, Terms};
-use super::limits::{Permit, Resource};
+use super::budget::{Permit, Seat};
+use super::head::{self, Messages, Refusal, Terms};
 use super::request::RequestBody;
 
 type Served = <Routes as tower_service::Service<Request<Body>>>::Future;
@@ -37,8 +38,8 @@ pub(super) struct Gate<C> {
     pub(super) audience: Audience,
     /// Who is at the other end; handlers find it in the extensions of the request.
     pub(super) peer: C,
-    /// What the connection may take.
-    pub(super) permit: Arc<Permit>,
+    /// The place of the connection, and what it may take.
+    pub(super) seat: Arc<Seat>,
 }
 
 /// The answer to a request, to be awaited.
@@ -68,11 +69,17 @@ pub(super) struct Answer {
 }
 
 impl<C: Clone + Send + Sync + 'static> Gate<C> {
-    fn admit(&self, head: &http::request::Parts) -> Result<(Terms, Permit), Refusal> {
+    fn admit(&self, head: &Parts, span: &Span) -> Result<(Terms, Permit), Refusal> {
         let terms = head::examine(head, self.audience)?;
-        let exhausted = |error| Refusal::Grpc(Status::unavailable(format!("{error}")));
-        let permit = self.permit.another(Resource::Requests).map_err(exhausted)?;
-        Ok((terms, permit))
+        // What may go on for ever has to be heard first, and is for everybody.
+        let holds = terms.messages == Messages::One;
+        match self.seat.request(holds) {
+            Ok(permit) => Ok((terms, permit)),
+            Err(limit) => {
+                span.in_scope(|| self.seat.budget().complain(self.seat.origin(), limit));
+                Err(Refusal::Grpc(Status::unavailable(limit.to_string())))
+            }
+        }
     }
 }
 
@@ -86,12 +93,12 @@ impl<C: Clone + Send + Sync + 'static> Service<Request<Incoming>> for Gate<C> {
         let (service, method) = rpc::names(head.uri.path());
         // Of the level at which even a log of nothing but errors says whose call failed.
         let span = error_span!("call", %service, %method, request_id = %rpc::request_id());
-        let (terms, permit) = match self.admit(&head) {
+        let (terms, permit) = match self.admit(&head, &span) {
             Ok(admitted) => admitted,
             Err(refusal) => return Reply::Refused(Some(refusal.into())),
         };
         head.extensions.insert(self.peer.clone());
-        let body = Body::new(RequestBody::new(body, terms.messages, Arc::clone(&self.permit)));
+        let body = Body::new(RequestBody::new(body, terms.messages, Arc::clone(&self.seat)));
         let future = self.routes.clone().call(Request::from_parts(head, body));
         let deadline = terms.timeout.map(|timeout| Box::pin(sleep(timeout)));
         Reply::Serving { future, deadline, permit: Some(permit), span }

@@ -3,6 +3,7 @@
 //! Checked before anything is put aside for a message, whose length is only a claim.
 
 use std::future::Future as _;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,8 +14,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
+use super::budget::{Permit, Seat};
 use super::head::Messages;
-use super::limits::{Permit, Resource};
 
 /// The longest message anybody may send. A request of the Workload API names a few audiences or
 /// holds one token.
@@ -35,7 +36,9 @@ const PREFIX: usize = 5;
 pub(super) struct RequestBody<B> {
     body: B,
     framing: Framing,
-    connection: Arc<Permit>,
+    seat: Arc<Seat>,
+    /// It will hold the place of its connection, and does not yet.
+    is_arriving: bool,
     /// Held while a large message arrives.
     large: Option<Permit>,
     /// Runs once the client let a handler wait for a request that is one message.
@@ -55,21 +58,29 @@ struct Framing {
 
 impl<B> RequestBody<B> {
     /// Wraps a body that holds so many messages.
-    pub(super) const fn new(body: B, messages: Messages, connection: Arc<Permit>) -> Self {
-        Self { body, framing: Framing::new(messages), connection, large: None, waiting: None }
+    pub(super) fn new(body: B, messages: Messages, seat: Arc<Seat>) -> Self {
+        let is_arriving = messages == Messages::One;
+        let (framing, large, waiting) = (Framing::new(messages), None, None);
+        Self { body, framing, seat, is_arriving, large, waiting }
     }
 
     /// Lets a piece of the body pass, or not.
     fn check(&mut self, data: &[u8]) -> Result<(), Status> {
         self.framing.follow(data)?;
         if self.framing.left > SMALL_MESSAGE && self.large.is_none() {
-            let large = self.connection.another(Resource::LargeRequests);
+            let large = self.seat.large_request();
             self.large = Some(large.map_err(|error| Status::unavailable(error.to_string()))?);
         }
         if self.framing.left == 0 {
             self.large = None;
         }
         Ok(())
+    }
+
+    fn arrived(&mut self) {
+        if mem::take(&mut self.is_arriving) {
+            self.seat.arrived();
+        }
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
@@ -81,6 +92,13 @@ impl<B> RequestBody<B> {
                 Poll::Ready(Status::unavailable("request took too long to arrive"))
             }
         }
+    }
+}
+
+impl<B> Drop for RequestBody<B> {
+    /// A request that nobody reads is being answered.
+    fn drop(&mut self) {
+        self.arrived();
     }
 }
 
@@ -98,7 +116,10 @@ where
         let this = self.get_mut();
         let frame = match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending => return this.poll_patience(cx).map(|status| Some(Err(status))),
-            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(None) => {
+                this.arrived();
+                return Poll::Ready(None);
+            }
             Poll::Ready(Some(Err(error))) => {
                 return Poll::Ready(Some(Err(Status::from_error(error.into()))));
             }

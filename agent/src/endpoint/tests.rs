@@ -6,6 +6,7 @@
 mod client;
 mod ends;
 mod limits;
+mod places;
 mod service;
 
 use std::time::Duration;

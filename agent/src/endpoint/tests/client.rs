@@ -135,6 +135,11 @@ impl Client {
         self.outcome(1).await
     }
 
+    /// Reads on without an answer to anything, until the server ends the connection.
+    pub(super) async fn ends_without_an_answer(&mut self) {
+        while self.frame().await.is_some() {}
+    }
+
     async fn frame(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
         while self.input.len() < 9 || self.input.len() < 9 + self.length() {
             let read = timeout(self.patience, self.io.read_buf(&mut self.input)).await;

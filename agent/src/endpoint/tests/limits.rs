@@ -92,35 +92,6 @@ async fn a_client_that_opens_and_resets_streams_is_cut_off() {
     server.busy(0).await;
 }
 
-/// H046
-#[tokio::test]
-async fn connections_of_one_user_have_a_limit() {
-    let server =
-        Server::start(Limits { connections: Limit { all: 9, user: 3 }, ..Limits::default() }).await;
-    let mut clients = Vec::new();
-    for _ in 0..3 {
-        let mut client = Client::connect(&server.path()).await;
-        assert_eq!(client.ask(&fetch_on(1, "a")).await, Outcome::Grpc(0));
-        clients.push(client);
-    }
-    for _ in 0..5 {
-        let mut refused = Client::connect(&server.path()).await;
-        assert_eq!(refused.ask(&fetch_on(1, "a")).await, Outcome::Closed);
-    }
-    for client in &mut clients {
-        client.send(&fetch_on(3, "a")).await;
-        assert_eq!(client.outcome(3).await, Outcome::Grpc(0));
-    }
-    // The server notices before it looks at the next client, or soon after.
-    drop(clients.pop());
-    let noticed = async {
-        while Client::connect(&server.path()).await.ask(&fetch_on(1, "a")).await != Outcome::Grpc(0)
-        {
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), noticed).await.unwrap();
-}
-
 /// WEP-14, WAPI-11, AMB-16
 #[tokio::test]
 async fn requests_of_one_user_have_a_limit() {

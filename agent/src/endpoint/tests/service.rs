@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
@@ -25,6 +25,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
+use crate::endpoint::budget::{Origin, Place};
 use crate::endpoint::limits::Limits;
 use crate::endpoint::{Config, Endpoint};
 
@@ -142,6 +143,8 @@ impl SpiffeWorkloadApi for Service {
 pub(super) struct Server {
     directory: tempfile::TempDir,
     busy: watch::Receiver<usize>,
+    /// Where the next client is found to come from.
+    origin: Arc<Mutex<Origin>>,
     pub(super) stop: CancellationToken,
     pub(super) end: CancellationToken,
     pub(super) task: JoinHandle<()>,
@@ -158,11 +161,14 @@ impl Server {
         let service = Service { busy: Busy(Arc::new(sender)), end: end.clone() };
         let routes = Routes::new(SpiffeWorkloadApiServer::new(service));
         let tasks = Tasks::new();
-        let pin = |stream: &OwnedFd| {
-            Ok::<_, Infallible>(Caller(socket_peercred(stream).unwrap().uid.as_raw()))
+        let origin = Arc::new(Mutex::new(Origin { pid: 1, user: 1, place: Place::Unknown }));
+        let next = Arc::clone(&origin);
+        let pin = move |stream: &OwnedFd| {
+            let caller = Caller(socket_peercred(stream).unwrap().uid.as_raw());
+            Ok::<_, Infallible>((caller, *next.lock().unwrap()))
         };
         let task = tasks.spawn(Span::none(), |stop| endpoint.serve(routes, pin, stop));
-        Self { directory, busy, stop: tasks.stop_token(), end, task }
+        Self { directory, busy, origin, stop: tasks.stop_token(), end, task }
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -171,6 +177,11 @@ impl Server {
 
     pub(super) fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Clients that connect after all others were accepted come from there.
+    pub(super) fn comes_from(&self, pid: u32, user: u32, place: Place) {
+        *self.origin.lock().unwrap() = Origin { pid, user, place };
     }
 
     /// Waits until so many requests are inside the handlers.

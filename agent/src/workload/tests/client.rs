@@ -26,6 +26,7 @@ use tonic::transport::{Channel, Uri};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::Span;
 
+use crate::app;
 use crate::attest::instance::Residence;
 use crate::attest::interest::Interest;
 use crate::attest::{AttestError, Attestors, Findings, Grounds, WorkloadAttestor, docker};
@@ -201,7 +202,7 @@ impl Bench {
 async fn serve(node: &Node, config: Config, routes: Routes, stop: CancellationToken) -> Channel {
     let path = config.path.clone();
     let endpoint = Endpoint::bind(config).await.unwrap();
-    let serve = endpoint.serve(routes, Peer::of, stop);
+    let serve = endpoint.serve(routes, app::pin, stop);
     node.tasks.spawn(Span::none(), |_| serve);
     let connect = move |_: Uri| {
         let path = path.clone();
