@@ -16,3 +16,5 @@ mod ledger;
 mod pids;
 #[path = "faults/server_kills.rs"]
 mod server_kills;
+#[path = "faults/siege.rs"]
+mod siege;
