@@ -76,6 +76,16 @@ fn a_place_is_made_where_the_limit_is() {
 }
 
 #[test]
+fn nobody_else_has_to_go_for_a_user_in_several_containers() {
+    let mut seats = seats();
+    let mut held: Vec<_> = (0..4).map(|_| seats.take(origin(1, 1, Place::Here)).unwrap()).collect();
+    let inside = |number| origin(2, 2, Place::Namespace(number));
+    held.extend([5, 5, 6, 6].map(|number| seats.take(inside(number)).unwrap()));
+    let _next = seats.take(origin(3, 2, Place::Here)).unwrap();
+    assert_eq!(given_up(&held), [false, false, false, false, true, false, false, false]);
+}
+
+#[test]
 fn who_asks_for_something_keeps_its_place() {
     let mut seats = seats();
     let user = origin(1, 1, Place::Unknown);
