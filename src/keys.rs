@@ -9,6 +9,7 @@
 //! by its [`Pace`] that its signatures do.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -26,6 +27,14 @@ pub use self::memory::MemoryKeyStore;
 use self::pkcs11::Pkcs11Error;
 pub use self::private::{Pkcs8, PrivateKey, PrivateKeyError};
 pub use self::public::{KeyKind, PublicKey, PublicKeyError, PublicParts};
+
+/// What helps against what may be wrong with a file.
+const REMEDIES: [(ErrorKind, &str); 4] = [
+    (ErrorKind::PermissionDenied, "; make it, and the directory that it is in, the user's own"),
+    (ErrorKind::StorageFull, "; free some space"),
+    (ErrorKind::QuotaExceeded, "; free some space"),
+    (ErrorKind::ReadOnlyFilesystem, "; mount its file system writable"),
+];
 
 /// What keys are made.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -136,11 +145,27 @@ pub enum KeyStoreError {
     /// The store itself could not be read or written.
     #[error("the key store failed")]
     Io(#[from] std::io::Error),
+    /// A file of the store could not be read or written.
+    #[error("{path} cannot be {action}{}", remedy(source.kind()))]
+    File {
+        /// The file or directory.
+        path: String,
+        /// What was to be done with it.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// A key is there and cannot be used; somebody has to look at it.
-    #[error("key `{id}` cannot be used")]
+    #[error(
+        "key `{id}` in {path} cannot be used; restore that file, or move it away, and another key takes \
+         its place"
+    )]
     Unusable {
         /// Which key.
         id: KeyId,
+        /// Its file.
+        path: String,
         /// What is wrong with it.
         #[source]
         source: PrivateKeyError,
@@ -161,6 +186,12 @@ pub enum KeyStoreError {
     /// The token that the keys are in did not do it.
     #[error(transparent)]
     Pkcs11(#[from] Pkcs11Error),
+}
+
+/// What would help, where that is known.
+fn remedy(kind: ErrorKind) -> &'static str {
+    let known = REMEDIES.iter().find(|(cause, _)| *cause == kind);
+    known.map_or("", |(_, remedy)| remedy)
 }
 
 impl KeyId {

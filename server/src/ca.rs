@@ -133,8 +133,8 @@ pub enum IssueError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// It could not be recorded, so it was not signed or not handed out.
-    #[error("the audit log cannot be written")]
-    Unrecorded(#[source] Arc<AuditError>),
+    #[error(transparent)]
+    Unrecorded(Arc<AuditError>),
     /// The key did not sign.
     #[error(transparent)]
     Sign(#[from] SignError),

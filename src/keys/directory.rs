@@ -27,8 +27,11 @@ impl DirectoryKeyStore {
     /// may read is refused: the keys in it may be known to them.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, KeyStoreError> {
         let directory = directory.into();
-        DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        check_access(&directory, &fs::metadata(&directory)?.permissions(), 0o700)?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.map_err(|error| failed(&directory, "made", error))?;
+        let metadata = fs::metadata(&directory);
+        let metadata = metadata.map_err(|error| failed(&directory, "looked at", error))?;
+        check_access(&directory, &metadata.permissions(), 0o700)?;
         Ok(Self { directory: directory.into() })
     }
 
@@ -39,7 +42,9 @@ impl DirectoryKeyStore {
     fn write(&self, id: &KeyId, algorithm: KeyAlgorithm) -> Result<PrivateKey, KeyStoreError> {
         let key = PrivateKey::generate(algorithm).map_err(KeyStoreError::Generate)?;
         let pkcs8 = key.pkcs8().map_err(KeyStoreError::Generate)?;
-        atomic_file::write(&self.path(id), pkcs8.expose(), Access::Private)?;
+        let path = self.path(id);
+        let written = atomic_file::write(&path, pkcs8.expose(), Access::Private);
+        written.map_err(|error| failed(&path, "written", error))?;
         Ok(key)
     }
 
@@ -48,22 +53,21 @@ impl DirectoryKeyStore {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(failed(&path, "read", error)),
         };
-        let metadata = file.metadata()?;
+        let unread = |error| failed(&path, "read", error);
+        let metadata = file.metadata().map_err(unread)?;
         check_access(&path, &metadata.permissions(), 0o600)?;
+        let unusable =
+            |source| KeyStoreError::Unusable { id: id.clone(), path: shown(&path), source };
         if metadata.len() > MAX_FILE_LENGTH {
-            return Err(KeyStoreError::Unusable {
-                id: id.clone(),
-                source: PrivateKeyError::Malformed,
-            });
+            return Err(unusable(PrivateKeyError::Malformed));
         }
         // Room for all, so that the buffer does not grow and leave a copy behind.
         let room = usize::try_from(metadata.len()).unwrap_or(0) + 1;
         let mut pkcs8 = Zeroizing::new(Vec::with_capacity(room));
-        file.take(MAX_FILE_LENGTH).read_to_end(&mut pkcs8)?;
-        let key = PrivateKey::from_pkcs8(&pkcs8);
-        key.map(Some).map_err(|source| KeyStoreError::Unusable { id: id.clone(), source })
+        file.take(MAX_FILE_LENGTH).read_to_end(&mut pkcs8).map_err(unread)?;
+        PrivateKey::from_pkcs8(&pkcs8).map(Some).map_err(unusable)
     }
 
     fn names(&self) -> io::Result<Vec<KeyId>> {
@@ -115,13 +119,26 @@ impl KeyStore for DirectoryKeyStore {
     }
 
     async fn list(&self) -> Result<Vec<KeyId>, KeyStoreError> {
-        self.blocking(|store| Ok(store.names()?)).await
+        let listed =
+            |store: &Self| store.names().map_err(|error| failed(&store.directory, "listed", error));
+        self.blocking(listed).await
     }
 
     async fn remove(&self, id: &KeyId) -> Result<(), KeyStoreError> {
         let id = id.clone();
-        self.blocking(move |store| Ok(store.delete(&id)?)).await
+        let delete = move |store: &Self| {
+            store.delete(&id).map_err(|error| failed(&store.path(&id), "removed", error))
+        };
+        self.blocking(delete).await
     }
+}
+
+fn failed(path: &Path, action: &'static str, source: io::Error) -> KeyStoreError {
+    KeyStoreError::File { path: shown(path), action, source }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 fn check_access(
@@ -133,5 +150,5 @@ fn check_access(
     if mode & 0o077 == 0 {
         return Ok(());
     }
-    Err(KeyStoreError::Exposed { path: path.display().to_string(), mode, expected })
+    Err(KeyStoreError::Exposed { path: shown(path), mode, expected })
 }

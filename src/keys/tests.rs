@@ -233,9 +233,42 @@ async fn a_key_that_others_may_read_or_that_is_damaged_is_an_error() {
     fs::write(path.join("a.key"), &whole[..whole.len() - 1]).unwrap();
     let error = store.load(&id).await.unwrap_err();
     assert!(matches!(error, KeyStoreError::Unusable { .. }), "{error}");
+    assert!(error.to_string().contains(path.join("a.key").to_str().unwrap()), "{error}");
     fs::write(path.join("a.key"), vec![0; 65 * 1024]).unwrap();
     let error = store.load(&id).await.unwrap_err();
     assert!(matches!(error, KeyStoreError::Unusable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_fails_is_named_with_what_would_help() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    let id = "a".parse::<KeyId>().unwrap();
+    let store = DirectoryKeyStore::open(&path).unwrap();
+    let check = |error: KeyStoreError, path: &std::path::Path, action: &str| {
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("{} cannot be {action}", path.display())), "{text}");
+        assert!(std::error::Error::source(&error).is_some());
+    };
+    let file = path.join("a.key");
+    fs::create_dir(&file).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o700)).unwrap();
+    check(store.load(&id).await.unwrap_err(), &file, "read");
+    check(store.generate(&id, KeyAlgorithm::EcP256).await.unwrap_err(), &file, "written");
+    check(store.remove(&id).await.unwrap_err(), &file, "removed");
+    fs::remove_dir_all(&path).unwrap();
+    check(store.list().await.unwrap_err(), &path, "listed");
+    fs::write(&path, "").unwrap();
+    check(DirectoryKeyStore::open(&path).unwrap_err(), &path, "made");
+
+    let told = |kind: ErrorKind| {
+        let source = kind.into();
+        KeyStoreError::File { path: "/k".into(), action: "read", source }.to_string()
+    };
+    let own = "/k cannot be read; make it, and the directory that it is in, the user's own";
+    assert_eq!(told(ErrorKind::PermissionDenied), own);
+    assert_eq!(told(ErrorKind::StorageFull), "/k cannot be read; free some space");
+    assert_eq!(told(ErrorKind::IsADirectory), "/k cannot be read");
 }
 
 fn unhex(text: &str) -> Vec<u8> {

@@ -107,7 +107,7 @@ pub enum RotationError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The key store failed.
-    #[error("the key store failed")]
+    #[error(transparent)]
     Keys(#[from] KeyStoreError),
     /// The step could not be recorded.
     #[error("the step could not be recorded")]

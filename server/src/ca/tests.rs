@@ -158,7 +158,8 @@ async fn what_cannot_be_recorded_is_not_handed_out() {
             Ca::new(rotation.authorities(), audit, bench.clock.clone())
         };
         let results = full(writes).issue_x509(&caller(), &[x509(&web, &key, &entry)]).await;
-        assert!(matches!(results[..], [Err(IssueError::Unrecorded(_))]));
+        let [Err(error @ IssueError::Unrecorded(_))] = &results[..] else { panic!("recorded") };
+        assert_eq!(record::chain(error), "the audit log cannot be written: no storage space");
         let result = full(writes).issue_jwt(&caller(), &jwt(&web, &audience)).await;
         assert!(matches!(result, Err(IssueError::Unrecorded(_))));
     }

@@ -251,7 +251,7 @@ mod tests {
         let text = of_upstream("refused: root:8081 did not answer in time");
         check(UpstreamError::Refused(timeout()), (Code::Internal, &text));
         let full = io::Error::other("disk full");
-        let text = format!("{prefix}the key store failed: the key store failed: disk full");
+        let text = format!("{prefix}the key store failed: disk full");
         check(KeyStoreError::Io(full), (Code::Unavailable, &text));
         check(RotationError::Random, (Code::Internal, "failed to prepare X.509 authority"));
     }

@@ -104,6 +104,18 @@ async fn a_database_stays_in_its_trust_domain() {
 }
 
 #[tokio::test]
+async fn a_key_that_cannot_be_read_is_named_with_its_file_once() {
+    let (directory, _) = stopped().await;
+    let path = directory.path().join("keys/x509-CA-A.key");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    let refused = refusal(&config(directory.path())).await;
+    let told = format!("{} cannot be read: ", path.display());
+    assert!(refused.starts_with(&told), "{refused}");
+}
+
+#[tokio::test]
 async fn keys_from_before_they_had_an_owner_are_taken_over() {
     let (directory, mut made) = stopped().await;
     let before = async || {

@@ -36,7 +36,9 @@ impl RotationError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Upstream(UpstreamError::Unavailable(_))
-            | Self::Keys(KeyStoreError::Io(_) | KeyStoreError::Pkcs11(_))
+            | Self::Keys(
+                KeyStoreError::Io(_) | KeyStoreError::File { .. } | KeyStoreError::Pkcs11(_),
+            )
             | Self::Ledger(_)
             | Self::Audit(_)
             | Self::Waiting(_) => true,
