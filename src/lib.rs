@@ -24,6 +24,7 @@ pub mod refused;
 pub mod rpc;
 pub mod selector;
 pub mod shown;
+pub mod socket_directory;
 pub mod spelling;
 pub mod tasks;
 pub mod telemetry;

@@ -1,12 +1,17 @@
 //! Server and admin command line.
 
+use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::harness::process::{Process, command};
-use crate::harness::{Deployment, Settings, bin, eventually, skipped, stderr, stdout, try_admin};
+use crate::harness::{
+    Deployment, Dir, Settings, admin_socket, bin, eventually, launch_server, skipped, stderr,
+    stdout, try_admin,
+};
 
 #[test]
 fn a_second_server_on_one_data_directory_is_refused() {
@@ -18,6 +23,24 @@ fn a_second_server_on_one_data_directory_is_refused() {
     let said = stderr(&refused);
     assert!(said.contains("is in use by another server"), "{said}");
     assert!(node.try_admin(&["healthcheck"]).status.success());
+}
+
+#[test]
+fn a_directory_in_which_others_may_replace_the_admin_socket_is_told() {
+    let start = |mode: u32| {
+        let dir = Dir::new();
+        let socket = admin_socket(&dir);
+        let directory = socket.parent().unwrap();
+        fs::create_dir_all(directory).unwrap();
+        fs::set_permissions(directory, fs::Permissions::from_mode(mode)).unwrap();
+        let server = launch_server(&dir, Settings::default(), 0);
+        server.wait_for("Starting Server APIs");
+        assert_eq!(fs::metadata(directory).unwrap().permissions().mode() & 0o7777, mode);
+        let told = "others may replace the admin socket in this directory";
+        server.log().iter().any(|line| line.contains(told))
+    };
+    assert!(start(0o777));
+    assert!(!start(0o755));
 }
 
 #[test]
@@ -104,7 +127,7 @@ fn a_mistake_is_named_with_what_would_do() {
             assert!(said.contains(word), "{arguments:?} says {said}");
         }
     }
-    let nobody = crate::harness::Dir::new();
+    let nobody = Dir::new();
     let away = try_admin(&nobody, &["entry", "show"]);
     assert!(!away.status.success());
     assert!(stderr(&away).contains("api.sock"), "{}", stderr(&away));
@@ -114,7 +137,7 @@ fn a_mistake_is_named_with_what_would_do() {
 fn what_an_admin_mints_verifies() {
     let node = Deployment::start();
     let files = node.dir.path("minted");
-    std::fs::create_dir(&files).unwrap();
+    fs::create_dir(&files).unwrap();
     let written = files.to_str().unwrap();
     node.admin(&["x509", "mint", "--spiffe-id", "spiffe://example.org/m", "--write", written]);
     let token =

@@ -2,17 +2,16 @@
 //! is ever touched.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, Metadata, Permissions};
+use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
-};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use steeple::socket_directory;
 use steeple::watch::{Watched, watch};
 use thiserror::Error;
 use tokio::io::Interest;
@@ -147,28 +146,16 @@ fn check_path(path: &Path) -> Result<(), BindError> {
     Ok(())
 }
 
-/// A directory that is there already keeps its mode: it may be shared, and its mode deliberate.
 fn prepare_directory(directory: &Path, mode: u32) -> Result<(), BindError> {
-    let made = match directory.is_dir() {
-        true => Ok(()),
-        false => DirBuilder::new().recursive(true).mode(mode).create(directory),
-    };
+    let made = socket_directory::make(directory, mode);
     made.map_err(|error| system("create the directory", directory, error))?;
-    let metadata = fs::metadata(directory);
-    let metadata = metadata.map_err(|error| system("inspect", directory, error))?;
     let own = rustix::process::geteuid().as_raw();
-    if others_may_replace((metadata.mode(), metadata.uid()), own) {
+    let found = socket_directory::others_may_replace(directory, own);
+    if found.map_err(|error| system("inspect", directory, error))? {
         warn!(directory = %directory.display(), "others may replace the socket in this directory; \
             give it one that only the agent's user or root may write to");
     }
     Ok(())
-}
-
-/// Whether users other than root and `own` may put something else in the place of a file in a
-/// directory of this mode and owner. The owner always may.
-fn others_may_replace((mode, owner): (u32, u32), own: u32) -> bool {
-    let is_shared = mode & 0o022 != 0 && mode & 0o1000 == 0;
-    is_shared || (owner != own && owner != 0)
 }
 
 /// Makes sure that nothing is at the path, except a socket that was left behind, which goes.
@@ -270,21 +257,6 @@ mod tests {
         .await;
         bound.unwrap();
         assert_eq!(mode(directory.path()), 0o711);
-    }
-
-    #[test]
-    fn only_the_agents_user_and_root_may_replace_a_socket_unnoticed() {
-        for (mode, owner, expected) in [
-            (0o755, 1_000, false),
-            (0o755, 0, false),
-            (0o1777, 0, false),   // /tmp
-            (0o755, 1_001, true), // made by another user before the agent came
-            (0o1777, 1_001, true),
-            (0o775, 1_000, true),
-            (0o757, 0, true),
-        ] {
-            assert_eq!(others_may_replace((mode, owner), 1_000), expected, "{mode:o} {owner}");
-        }
     }
 
     #[tokio::test]

@@ -1,13 +1,14 @@
 //! The Unix socket for administrators: who may open it is decided by the file system.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use steeple::socket_directory;
 use steeple::tasks::Tasks;
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
@@ -65,12 +66,8 @@ impl AdminSocket {
     /// Listens on `path`, in place of a socket that nobody listens on any more.
     pub fn bind(path: &Path, routes: Routes, shared: Arc<Shared>) -> Result<Self, SocketError> {
         let failed = |source| SocketError::Io { path: path.to_owned(), source };
-        if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(DIRECTORY_MODE)
-                .create(directory)
-                .map_err(failed)?;
+        if let Some(directory) = path.parent() {
+            prepare(directory).map_err(failed)?;
         }
         make_room(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
@@ -118,6 +115,17 @@ impl AdminSocket {
             drop(place);
         });
     }
+}
+
+/// Makes the directory, or warns of one in which the socket would not be safe.
+fn prepare(directory: &Path) -> io::Result<()> {
+    socket_directory::make(directory, DIRECTORY_MODE)?;
+    let own = rustix::process::geteuid().as_raw();
+    if socket_directory::others_may_replace(directory, own)? {
+        warn!(directory = %directory.display(), "others may replace the admin socket in this directory; \
+            give it one that only the server's user or root may write to");
+    }
+    Ok(())
 }
 
 /// Removes a socket that a process left when it ended.
