@@ -60,11 +60,11 @@ async fn the_keys_of_a_server_are_not_those_of_another_one() {
 #[tokio::test]
 async fn a_server_that_forgot_its_keys_does_not_replace_them() {
     let (directory, made) = stopped().await;
-    fs::rename(directory.path().join("datastore.sqlite"), directory.path().join("away")).unwrap();
-    let refused = refusal(&config(directory.path())).await;
+    let mut forgetful = config(directory.path());
+    forgetful.datastore = DatastoreConfig::Sqlite(directory.path().join("new.sqlite"));
+    let refused = refusal(&forgetful).await;
     assert!(refused.contains("does not know (x509-CA-A, JWT-Signer-A)"), "{refused}");
     assert_eq!(keys(directory.path()), made);
-    fs::rename(directory.path().join("away"), directory.path().join("datastore.sqlite")).unwrap();
     starts_with(directory.path(), &made).await;
 
     // Somebody else's key, in a slot or beside those of this server.
