@@ -15,6 +15,7 @@ pub mod convert;
 mod der;
 pub mod entry;
 pub mod gathered;
+pub mod health;
 pub mod id;
 pub mod json;
 pub mod jwk;

@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{Stream, stream};
 use steeple::clock::{self, Clock};
+use steeple::health::explained;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::AsciiMetadataValue;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
@@ -21,12 +21,6 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use crate::node::NodeStatus;
 use crate::node::plan::Standing;
 use crate::sync::SyncStatus;
-
-/// The header that says in words what is the matter.
-pub const DETAIL: &str = "steeple-detail";
-
-/// The longest header, so that it fits with every client.
-const MAX_DETAIL: usize = 1_000;
 
 /// What health depends on.
 #[derive(Clone, Debug)]
@@ -127,11 +121,7 @@ impl Health for HealthApi {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let subject = subject(&request.get_ref().service)
             .ok_or_else(|| Status::not_found("the services here are ready and live"))?;
-        let mut response = Response::new(answer(self.status(subject)));
-        if let Some(detail) = header(&self.report().detail) {
-            response.metadata_mut().insert(DETAIL, detail);
-        }
-        Ok(response)
+        Ok(explained(Response::new(answer(self.status(subject))), &self.report().detail))
     }
 
     async fn watch(
@@ -188,12 +178,6 @@ fn subject(service: &str) -> Option<Subject> {
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
-}
-
-fn header(detail: &str) -> Option<AsciiMetadataValue> {
-    let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    let text: String = detail.chars().map(printable).take(MAX_DETAIL).collect();
-    text.parse().ok()
 }
 
 fn time(time: SystemTime) -> String {
@@ -281,7 +265,7 @@ mod tests {
     async fn a_check_has_the_detail_in_a_header() {
         let world = world();
         let unready = world.api.check(about("")).await.unwrap();
-        assert!(unready.metadata().get(DETAIL).unwrap().to_str().unwrap().contains("not attested"));
+        assert!(steeple::health::detail(&unready).contains("not attested"));
         assert_eq!(unready.into_inner().status(), ServingStatus::NotServing);
         let live = world.api.check(about("live")).await.unwrap().into_inner();
         assert_eq!(live.status(), ServingStatus::Serving);

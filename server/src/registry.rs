@@ -43,7 +43,7 @@ pub struct Registry {
     authorized: Arc<AuthorizedCache>,
     jobs: mpsc::Sender<Box<dyn Job>>,
     revision: watch::Receiver<Revision>,
-    writes: watch::Receiver<bool>,
+    writes: watch::Receiver<Option<String>>,
 }
 
 /// Why the server cannot start on what is stored.
@@ -82,7 +82,7 @@ impl Registry {
         let (revision, seen) = watch::channel(stored.revision);
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
         let state = Arc::new(RwLock::new(State::new(stored)));
-        let (writing, writes) = watch::channel(true);
+        let (writing, writes) = watch::channel(None);
         let writer = Writer { datastore, state: Arc::clone(&state), revision, writes: writing };
         tasks.spawn(info_span!("writer"), |stop| writer.run(queue, stop));
         Ok(Self { trust_domain, state, authorized: Arc::default(), jobs, revision: seen, writes })
@@ -106,11 +106,11 @@ impl Registry {
         self.revision.clone()
     }
 
-    /// Whether the datastore wrote when something was to be written last. Where it did not, it is tried
-    /// again every few seconds.
+    /// Why the datastore did not write when something was to be written last, if it did not. It is
+    /// tried again every few seconds.
     #[must_use]
-    pub fn is_written(&self) -> bool {
-        *self.writes.borrow()
+    pub fn write_trouble(&self) -> Option<String> {
+        self.writes.borrow().clone()
     }
 
     /// The entry of this ID.

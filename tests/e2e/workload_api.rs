@@ -265,5 +265,8 @@ fn a_second_agent_on_a_live_socket_is_refused_and_a_stale_one_replaced() {
     let health = eventually("the agent is healthy again", || {
         Some(node.workload(&["healthcheck"])).filter(|output| output.status.success())
     });
-    assert_eq!(stdout(&health), "Agent is healthy.\n");
+    let said = stdout(&health);
+    let (first, detail) = said.split_once('\n').unwrap();
+    assert_eq!(first, "Agent is healthy.");
+    assert!(detail.starts_with("attested until ") && detail.contains("; synced "), "{detail}");
 }

@@ -3,6 +3,8 @@
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
+use steeple::health::detail;
+use steeple::shown;
 use tonic::Response;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -32,9 +34,7 @@ impl Healthcheck {
             output.line("Checking agent health...")?;
         }
         let answer = self.ask().await.context("Agent is unhealthy: unable to determine health")?;
-        // The agent says in a header what it is about, as the message itself has no room for it.
-        let detail = answer.metadata().get("steeple-detail").and_then(|text| text.to_str().ok());
-        let detail = detail.unwrap_or("it does not say why").to_owned();
+        let detail = detail(&answer).to_owned();
         let healthy = answer.into_inner().status() == ServingStatus::Serving;
         if self.format.output.is_json() {
             output.json(&json!({ "healthy": healthy, "detail": detail }))?;
@@ -44,6 +44,7 @@ impl Healthcheck {
         }
         if !self.format.output.is_json() {
             output.line("Agent is healthy.")?;
+            output.line(&shown::plain(&detail))?;
         }
         Ok(())
     }

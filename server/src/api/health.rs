@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
+use steeple::health::explained;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
@@ -22,16 +23,30 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct HealthService(pub(super) Arc<Deps>);
 
 impl HealthService {
-    /// It can sign, say what verifies it, and keep what it is told.
+    /// What keeps it from signing, saying what verifies that, or keeping what it is told.
+    fn troubles(&self) -> Vec<String> {
+        let Deps { registry, ca, audit, clock, .. } = &*self.0;
+        let mut troubles = Vec::new();
+        if ca.authorities().x509().not_after() <= clock.now() {
+            troubles.push("the X.509 authority has expired, and there is no other yet".to_owned());
+        }
+        if registry.own_bundle().x509_authorities.is_empty() {
+            troubles.push("the bundle of the trust domain has no X.509 authority".to_owned());
+        }
+        match &*audit.health().borrow() {
+            audit::Health::Recording => {}
+            audit::Health::Failing { why, .. } => {
+                troubles.push(format!("the audit log cannot be written: {why}"));
+            }
+        }
+        if let Some(why) = registry.write_trouble() {
+            troubles.push(format!("the database cannot be written: {why}"));
+        }
+        troubles
+    }
+
     fn serves(&self) -> bool {
-        let bundle = self.0.registry.own_bundle();
-        let signs = self.0.ca.authorities().x509().not_after() > self.0.clock.now();
-        let records = match &*self.0.audit.health().borrow() {
-            audit::Health::Recording => true,
-            audit::Health::Failing { .. } => false,
-        };
-        let keeps = self.0.registry.is_written();
-        signs && records && keeps && !bundle.x509_authorities.is_empty()
+        self.troubles().is_empty()
     }
 
     /// Waits until the answer is not the one that was told.
@@ -55,7 +70,9 @@ impl Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         whole(&request)?;
-        Ok(Response::new(answer(self.serves())))
+        let troubles = self.troubles();
+        let detail = if troubles.is_empty() { "all is well".into() } else { troubles.join("; ") };
+        Ok(explained(Response::new(answer(troubles.is_empty())), &detail))
     }
 
     async fn watch(

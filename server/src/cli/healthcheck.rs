@@ -1,11 +1,14 @@
-//! `healthcheck`: whether a running server is healthy.
+//! `healthcheck`: whether a running server is healthy, and if not, why.
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
-use tonic_health::pb::HealthCheckRequest;
+use steeple::health::detail;
+use steeple::shown;
+use tonic::Response;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::output::Output;
 use super::{Connection, Format};
@@ -32,12 +35,19 @@ impl Healthcheck {
             output.line("Checking server health...")?;
             output.note(&format!("The admin socket is {}", self.connection.path()?.display()))?;
         }
-        let healthy = self.is_healthy(output).await;
+        let answer = self.ask(output).await;
         if is_json {
-            output.json(&json!({ "healthy": matches!(healthy, Ok(true)) }))?;
+            let healthy = answer.as_ref().is_ok_and(|answer| self.is_well(answer));
+            let detail = match &answer {
+                Ok(answer) => detail(answer).to_owned(),
+                Err(error) => format!("{error:#}"),
+            };
+            output.json(&json!({ "healthy": healthy, "detail": detail }))?;
         }
-        if !healthy.context("server is unhealthy: unable to determine health")? {
-            bail!("server is unhealthy: server returned status \"NOT_SERVING\"; its log says why");
+        let answer = answer.context("server is unhealthy: unable to determine health")?;
+        if !self.is_well(&answer) {
+            let why = shown::plain(detail(&answer));
+            bail!("server is unhealthy: server returned status \"NOT_SERVING\": {why}");
         }
         if !is_json {
             output.line("Server is healthy.")?;
@@ -45,11 +55,14 @@ impl Healthcheck {
         Ok(())
     }
 
-    async fn is_healthy(&self, output: &Output) -> anyhow::Result<bool> {
+    fn is_well(&self, answer: &Response<HealthCheckResponse>) -> bool {
+        self.shallow || answer.get_ref().status() == ServingStatus::Serving
+    }
+
+    async fn ask(&self, output: &Output) -> anyhow::Result<Response<HealthCheckResponse>> {
         let client = self.connection.connect(output).await?;
         let mut health = HealthClient::new(client.channel());
         let asked = HealthCheckRequest { service: String::new() };
-        let answer = client.answer(health.check(asked)).await?;
-        Ok(self.shallow || answer.status() == ServingStatus::Serving)
+        client.answer(async { Ok(Response::new(health.check(asked).await?)) }).await
     }
 }

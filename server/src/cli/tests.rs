@@ -113,12 +113,19 @@ async fn a_server_says_whether_it_is_healthy() {
     let sick = Scripted { is_sick: true, ..Scripted::default() };
     let seen = run_on(&sick, Terminal::default(), "healthcheck").await;
     let error = Some(
-        "server is unhealthy: server returned status \"NOT_SERVING\"; its log says why".to_owned(),
+        "server is unhealthy: server returned status \"NOT_SERVING\": the disk is full".to_owned(),
     );
     assert_eq!(seen, Seen { out: String::new(), err: String::new(), error: error.clone() });
 
     let seen = run_on(&sick, Terminal::default(), "healthcheck --output json").await;
-    assert_eq!(seen, Seen { out: "{\"healthy\":false}\n".into(), err: String::new(), error });
+    assert_eq!(
+        seen,
+        Seen {
+            out: "{\"detail\":\"the disk is full\",\"healthy\":false}\n".into(),
+            err: String::new(),
+            error
+        }
+    );
 
     let seen = run_on(&sick, Terminal::default(), "healthcheck -shallow").await;
     assert_eq!(seen, expected("Server is healthy.\n"));

@@ -7,6 +7,7 @@ use std::mem;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use steeple::telemetry::with_causes;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,7 @@ pub(super) struct Writer {
     pub(super) state: Arc<RwLock<State>>,
     pub(super) revision: watch::Sender<Revision>,
     /// Whether the last that was to be written was.
-    pub(super) writes: watch::Sender<bool>,
+    pub(super) writes: watch::Sender<Option<String>>,
 }
 
 impl<T, F> Request<T, F>
@@ -112,7 +113,7 @@ impl Writer {
                     None => return,
                 },
                 () = stop.cancelled(), if !queue.is_closed() => queue.close(),
-                () = tokio::time::sleep(PROBE), if !*self.writes.borrow() => self.probe().await,
+                () = tokio::time::sleep(PROBE), if self.writes.borrow().is_some() => self.probe().await,
             }
             while let Ok(job) = queue.try_recv() {
                 waiting.push_back(job);
@@ -167,7 +168,7 @@ impl Writer {
         let committed = self.datastore.commit(base, &changes).await;
         // That another server was faster says nothing of the datastore.
         if !matches!(committed, Err(DatastoreError::Conflict { .. })) {
-            self.note_writes(committed.is_ok());
+            self.note_writes(committed.as_ref().err());
         }
         let revision = committed?;
         self.change(|state| state.apply(revision, changes));
@@ -178,14 +179,16 @@ impl Writer {
     /// Finds out whether the datastore writes again what somebody may want to be written.
     async fn probe(&self) {
         let found = self.datastore.find_room(ROOM).await;
-        self.note_writes(found.is_ok());
+        self.note_writes(found.as_ref().err());
         if let Err(error) = found {
             debug!(error = &error as &dyn std::error::Error, "the database is not written yet");
         }
     }
 
-    fn note_writes(&self, writes: bool) {
-        if self.writes.send_replace(writes) != writes && writes {
+    fn note_writes(&self, failure: Option<&DatastoreError>) {
+        let trouble = failure.map(|error| with_causes(error));
+        let is_over = trouble.is_none();
+        if self.writes.send_replace(trouble).is_some() && is_over {
             info!("the database is written again");
         }
     }

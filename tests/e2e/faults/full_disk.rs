@@ -93,7 +93,9 @@ fn a_server_whose_database_is_full_says_so_and_serves_its_agents() {
     let from = node.server.log().len();
     let found = node.server.wait_for_from(from, "the database is ");
     assert!(found.contains("the database is not written yet"), "{found}");
-    assert!(!node.try_admin(&["healthcheck"]).status.success());
+    let sick = node.try_admin(&["healthcheck"]);
+    let why = "NOT_SERVING\": the database cannot be written: ";
+    assert!(!sick.status.success() && stderr(&sick).contains(why), "{sick:?}");
 
     disk.free();
     eventually("it is healthy though nobody has anything to write", || {

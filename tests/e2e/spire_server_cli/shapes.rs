@@ -140,7 +140,7 @@ fn rows() -> Vec<(&'static str, Value)> {
                 "federated_bundles_count": "number",
             }),
         ),
-        ("healthcheck", json!({ "healthy": "bool" })),
+        ("healthcheck", json!({ "detail": "text", "healthy": "bool" })),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! What only those at the admin socket are served: the log level, how the server is doing, health.
 
 use futures_util::FutureExt as _;
+use steeple::health::detail;
 use steeple_proto::spire::api::server::debug::v1 as debug_pb;
 use steeple_proto::spire::api::server::debug::v1::debug_client::DebugClient;
 use steeple_proto::spire::api::server::entry::v1 as entry_pb;
@@ -68,6 +69,11 @@ async fn health_is_about_the_whole_server() {
     let mut client = HealthClient::new(server.local());
     let answer = client.check(HealthCheckRequest::default()).await.unwrap();
     assert_eq!(answer.get_ref().status(), ServingStatus::Serving);
+    assert_eq!(detail(&answer), "all is well");
+    server.clock.set(from_unix_seconds(NOW + 86_401));
+    let answer = client.check(HealthCheckRequest::default()).await.unwrap();
+    assert_eq!(detail(&answer), "the X.509 authority has expired, and there is no other yet");
+    server.clock.set(from_unix_seconds(NOW + 1));
     let one = HealthCheckRequest { service: "spire.api.server.entry.v1.Entry".into() };
     let expected = "per-service health is not supported";
     check_status(client.check(one.clone()).await, Code::InvalidArgument, expected);

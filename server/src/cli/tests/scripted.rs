@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::stream::{self, Empty};
+use steeple::health::explained;
 use steeple_proto::spire::api::server::entry::v1 as pb;
 use steeple_proto::spire::api::server::entry::v1::entry_server;
 use steeple_proto::spire::api::types;
@@ -179,7 +180,8 @@ impl health_server::Health for Scripted {
         _: Request<health::HealthCheckRequest>,
     ) -> Result<Response<health::HealthCheckResponse>, Status> {
         let status = if self.is_sick { ServingStatus::NotServing } else { ServingStatus::Serving };
-        Ok(Response::new(health::HealthCheckResponse { status: status.into() }))
+        let answer = Response::new(health::HealthCheckResponse { status: status.into() });
+        Ok(if self.is_sick { explained(answer, "the disk is full") } else { answer })
     }
 
     async fn watch(

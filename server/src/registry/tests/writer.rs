@@ -32,25 +32,25 @@ async fn a_failed_commit_is_told_to_everybody_and_changes_nothing() {
 async fn whether_the_datastore_writes_is_known_from_the_last_write_and_found_out_again() {
     let datastore = Flaky::new();
     let registry = open(&datastore).await;
-    assert!(registry.is_written());
+    assert!(registry.write_trouble().is_none());
     let refuse = async || {
         datastore.fail(Fault::Refuse);
         create(&registry, "r", content("/refused", "/p", &["a:1"])).await.unwrap_err();
     };
     refuse().await;
-    assert!(!registry.is_written());
+    assert!(registry.write_trouble().is_some());
     create(&registry, "e", content("/a", "/p", &["a:1"])).await.unwrap();
-    assert!(registry.is_written(), "it has just written");
+    assert!(registry.write_trouble().is_none(), "it has just written");
 
     // A decision against all changes says nothing of the datastore.
     refuse().await;
     create(&registry, "f", content("/a", "/p", &["a:1"])).await.unwrap_err();
-    assert!(!registry.is_written());
+    assert!(registry.write_trouble().is_some());
     datastore.fail(Fault::Refuse);
     tokio::time::sleep(PROBE + PROBE / 2).await;
-    assert!(!registry.is_written(), "it was tried once, and refused again");
+    assert!(registry.write_trouble().is_some(), "it was tried once, and refused again");
     tokio::time::sleep(PROBE).await;
-    assert!(registry.is_written(), "nobody had anything to write");
+    assert!(registry.write_trouble().is_none(), "nobody had anything to write");
     assert_eq!(registry.revision(), datastore.load().await.unwrap().revision);
     create(&registry, "g", content("/b", "/p", &["a:1"])).await.unwrap();
 }
@@ -64,10 +64,10 @@ async fn a_datastore_that_has_room_for_next_to_nothing_is_not_written_again() {
     datastore.room.store(1_000, Ordering::SeqCst);
     create(&registry, "e", many.clone()).await.unwrap_err();
     tokio::time::sleep(PROBE * 10).await;
-    assert!(!registry.is_written());
+    assert!(registry.write_trouble().is_some());
     datastore.room.store(usize::MAX, Ordering::SeqCst);
     tokio::time::sleep(PROBE * 2).await;
-    assert!(registry.is_written());
+    assert!(registry.write_trouble().is_none());
     assert_eq!(datastore.load().await.unwrap(), Stored::default());
     create(&registry, "e", many).await.unwrap();
 }
