@@ -20,6 +20,11 @@ pub trait NodeAttestor: fmt::Debug + Send + Sync {
 
     /// What whoever runs this node can do when the server refuses it.
     fn advice(&self) -> &'static str;
+
+    /// And where there is nothing to present to a server, if more helps than to know what is wrong.
+    fn advice_without_evidence(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// One attestation in the making.

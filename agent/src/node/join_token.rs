@@ -93,6 +93,10 @@ impl NodeAttestor for JoinToken {
             }
         }
     }
+
+    fn advice_without_evidence(&self) -> Option<&'static str> {
+        Some(self.advice())
+    }
 }
 
 impl FromStr for Token {

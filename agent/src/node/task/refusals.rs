@@ -146,6 +146,10 @@ impl Node {
         match failure.verdict() {
             _ if failure.is_distrust() => Some(TRUST_ADVICE),
             Verdict::Retry(_) => None,
+            // The server was not asked.
+            _ if matches!(failure, AttestFailure::Evidence(_)) => {
+                self.deps.attestor.advice_without_evidence()
+            }
             Verdict::Refused | Verdict::Banned => Some(self.deps.attestor.advice()),
         }
     }

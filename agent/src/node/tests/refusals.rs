@@ -117,3 +117,16 @@ async fn a_banned_node_destroys_what_it_has_and_comes_back_when_it_may() {
     assert!(calls[0].1 >= 15 && calls[2].1 >= 60, "{calls:?}");
     node.stop().await;
 }
+
+/// The server that was not asked has nothing in its log.
+#[tokio::test(start_paused = true)]
+async fn a_node_without_evidence_is_not_sent_to_the_server() {
+    let world = World::new(false);
+    *world.evidence.0.lock().unwrap() = Some("none");
+    let failed = world.start().ended.await.unwrap().unwrap_err().to_string();
+    assert!(
+        failed.contains("there is no join token") && !failed.contains("ask somebody"),
+        "{failed}"
+    );
+    assert_eq!(world.calls(), []);
+}
