@@ -74,7 +74,7 @@ pub fn is_spires(arguments: &[OsString]) -> bool {
 }
 
 /// Flags as Go's are: a switch may be given a value behind an equals sign (`-node=false`), and of a flag
-/// that is there twice the last one counts, unless it is a list. Those in `apart` stand for several of
+/// that is there twice the last one counts, unless it is a list. A negative number is a value. Those in `apart` stand for several of
 /// SPIRE's, which are not to be there together.
 #[must_use]
 pub fn with_go_flags(command: Command, apart: &[&str]) -> Command {
@@ -82,6 +82,8 @@ pub fn with_go_flags(command: Command, apart: &[&str]) -> Command {
         let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
         let is_single = is_switch || matches!(arg.get_action(), ArgAction::Set);
         let arg = if is_switch { with_value(arg) } else { arg };
+        // What is negative is refused as a value, with what would do.
+        let arg = if is_single && !is_switch { arg.allow_negative_numbers(true) } else { arg };
         let id = arg.get_id().clone();
         let is_replaced = is_single && !arg.is_positional() && !apart.contains(&id.as_str());
         if is_replaced { arg.overrides_with(id) } else { arg }

@@ -57,6 +57,15 @@ fn flags_are_taken_in_this_spelling_and_in_that_of_spire() {
     check("bundle show -format spiffe -output json");
     check("bundle set -id spiffe://other -path f -format SPIFFE");
     check("bundle delete -id other -mode dissociate");
+    for command in [
+        "x509 mint -spiffeID spiffe://td/a -ttl -5",
+        "entry create -spiffeID spiffe://td/a -parentID spiffe://td/b -selector a:b -x509SVIDTTL -1",
+    ] {
+        let error = parse(command).unwrap_err().to_string();
+        let value = command.rsplit(' ').next().unwrap();
+        assert!(error.contains(&format!("invalid value '{value}' for '--")), "{error}");
+        assert!(error.contains("write a number of seconds"), "{error}");
+    }
     check("x509 mint -spiffeID spiffe://td/a -ttl 1h30m -dns a.b -write d");
     check("jwt mint -spiffeID spiffe://td/a -audience x -audience y -ttl 60 -write f");
     check("healthcheck -shallow -verbose");
