@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use steeple::config::absolute;
 use thiserror::Error;
 
 /// The longest path that fits into a Unix socket's address.
@@ -46,7 +47,10 @@ pub(super) enum AddressError {
 impl Address {
     /// Reads a flag, where a plain path will do as well.
     pub(super) fn of_flag(text: &str) -> Result<Self, AddressError> {
-        if text.starts_with('/') { unix(text.as_bytes().to_vec()) } else { text.parse() }
+        if text.is_empty() || text.contains(':') && !text.starts_with('/') {
+            return text.parse();
+        }
+        unix(absolute(Path::new(text)).into_os_string().into_encoded_bytes())
     }
 }
 
@@ -132,6 +136,18 @@ mod tests {
         check("unix:///dir%20x/s", Ok("/dir x/s"));
         check("tcp://127.0.0.1:1", Ok("tcp://127.0.0.1:1")); // WEP-12
         check("tcp://[::1]:1", Ok("tcp://[::1]:1"));
+    }
+
+    #[test]
+    fn a_flag_may_be_a_path_from_where_the_command_is_given() {
+        let here = std::env::current_dir().unwrap();
+        let of_flag = |text: &str| Address::of_flag(text).map(|address| address.to_string());
+        assert_eq!(of_flag("/p:q"), Ok("/p:q".to_owned()));
+        assert_eq!(of_flag("unix:///p"), Ok("/p".to_owned()));
+        assert_eq!(of_flag("a/s.sock"), Ok(here.join("a/s.sock").display().to_string()));
+        assert_eq!(of_flag("s.sock"), Ok(here.join("s.sock").display().to_string()));
+        assert_eq!(of_flag("http://x"), Err(AddressError::Scheme));
+        assert_eq!(of_flag(""), Err(AddressError::Empty));
     }
 
     #[test]
