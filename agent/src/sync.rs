@@ -181,7 +181,8 @@ impl Sync {
 
     fn succeeded(&mut self, view: View) {
         let entries = view.entries().len();
-        let known = self.channels.snapshot.borrow().is_some();
+        let shown = self.channels.snapshot.borrow().clone();
+        let known = shown.is_some_and(|shown| !shown.is_of_banned_node());
         if !known || view.differs(&self.view) {
             info!(entries, bundles = view.bundles().len(), "synced");
             tell_of_taints(&self.view, &view);
@@ -242,7 +243,8 @@ impl Sync {
     fn forget(&mut self) {
         self.view = self.view.without_entries();
         self.unkept = false;
-        self.publish();
+        let snapshot = self.view.snapshot().of_banned_node();
+        self.channels.snapshot.send_replace(Some(Arc::new(snapshot)));
         self.channels.status.send_replace(SyncStatus::default());
         if let Err(error) = std::fs::remove_file(&self.config.file)
             && error.kind() != std::io::ErrorKind::NotFound

@@ -85,6 +85,10 @@ pub(super) fn request<T>(message: T) -> Request<T> {
 pub(super) fn explain(status: &Status) -> anyhow::Error {
     let message = status.message();
     let hint = match status.code() {
+        Code::PermissionDenied if message.contains("banned") => {
+            "no process of this node has an identity until an administrator lets it in again, as by \
+             `steeple-server agent evict`; `steeple-agent healthcheck` says more"
+        }
         Code::PermissionDenied => {
             "no registration entry of this node matches this process; `steeple-server entry show` \
              lists the entries, the agent's log says what is known of the process"

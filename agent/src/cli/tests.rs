@@ -264,3 +264,12 @@ async fn files_are_those_of_one_message_or_of_the_one_before() {
     assert_eq!(names(), before);
     assert_eq!(std::fs::read_to_string(path.join("svid.0.key")).unwrap(), key);
 }
+
+/// A banned node has no entry that would help.
+#[test]
+fn a_denial_is_explained_by_what_it_says() {
+    let told = |message| client::explain(&Status::permission_denied(message)).to_string();
+    assert!(told("no identity issued").contains("no registration entry"));
+    let banned = told("no identity issued: the server has banned this node");
+    assert!(banned.contains("agent evict") && !banned.contains("entry show"), "{banned}");
+}

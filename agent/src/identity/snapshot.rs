@@ -19,6 +19,7 @@ pub struct Snapshot {
     by_id: HashMap<EntryId, usize>,
     bundles: BTreeMap<TrustDomain, Arc<PreparedBundle>>,
     interest: Interest,
+    of_banned: bool,
 }
 
 impl Snapshot {
@@ -44,7 +45,19 @@ impl Snapshot {
             bundles.into_iter().map(|bundle| (bundle.trust_domain().clone(), bundle)).collect();
         let named = entries.iter().flat_map(|entry| entry.content.selectors.iter());
         let interest = named.map(Interest::of).collect();
-        Self { own, entries, by_selector, by_id, bundles, interest }
+        Self { own, entries, by_selector, by_id, bundles, interest, of_banned: false }
+    }
+
+    /// That of a node which the server has banned: nobody on it has an identity.
+    #[must_use]
+    pub fn of_banned_node(self) -> Self {
+        Self { of_banned: true, ..self }
+    }
+
+    /// Whether the server has banned this node.
+    #[must_use]
+    pub fn is_of_banned_node(&self) -> bool {
+        self.of_banned
     }
 
     /// The trust domain of this node.

@@ -331,12 +331,21 @@ async fn on_a_banned_node_nobody_has_an_identity() {
     world.is(Standing::Banned);
     assert_eq!(sync.next().await, view(&[], &["td"]));
     assert!(!world.directory.path().join("view").exists());
+    assert!(sync.snapshot.borrow().as_ref().unwrap().is_of_banned_node());
     *world.server.hangs.lock().unwrap() = false;
     world.asked();
     seconds(600).await;
     assert_eq!(world.asked(), [0; 0]);
     world.is(Standing::Attested);
     assert_eq!(sync.next().await, view(&["e1"], &["td"]));
+    // It is shown that this is over, though there may be nothing else to show.
+    world.entries(&[]);
+    assert_eq!(sync.next().await, view(&[], &["td"]));
+    world.is(Standing::Banned);
+    assert_eq!(sync.next().await, view(&[], &["td"]));
+    world.is(Standing::Attested);
+    assert_eq!(sync.next().await, view(&[], &["td"]));
+    assert!(!sync.snapshot.borrow().as_ref().unwrap().is_of_banned_node());
     sync.stop().await;
 }
 

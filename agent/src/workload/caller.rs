@@ -142,9 +142,15 @@ impl Caller {
             if let Some(left_out) = self.deps.complaints.admit(uid, Instant::now()) {
                 // How many of this user were not logged since the last that was.
                 let left_out = (left_out > 0).then_some(left_out);
-                info!(pid, uid, registered = false, ?selectors, left_out, "No identity issued");
+                // The one reason that is not in the entries.
+                let banned = snapshot.is_of_banned_node().then_some(true);
+                let registered = false;
+                info!(pid, uid, registered, banned, ?selectors, left_out, "No identity issued");
             }
-            return Err(WorkloadError::NoIdentity);
+            return Err(match snapshot.is_of_banned_node() {
+                true => WorkloadError::Banned,
+                false => WorkloadError::NoIdentity,
+            });
         }
         warn!(pid, uid, gaps = ?self.attested.gaps(), "not enough is known of the caller");
         Err(WorkloadError::Attestation)

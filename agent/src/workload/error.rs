@@ -1,7 +1,7 @@
 //! Why a caller gets nothing, and the status that tells it so.
 //!
 //! PERMISSION_DENIED makes clients give up what they have, so it is for one thing alone: a
-//! completed attestation that no entry matches, or none that makes a delegate. Whatever may pass is UNAVAILABLE.
+//! completed attestation that no entry matches, or none that makes a delegate, and for a node that is banned. Whatever may pass is UNAVAILABLE.
 
 use steeple::convert::ConvertError;
 use steeple::id::ParseError;
@@ -24,6 +24,9 @@ pub enum WorkloadError {
     /// What the caller is matches no entry (Workload Endpoint 6).
     #[error("no identity issued")]
     NoIdentity,
+    /// The server has banned the node, so that nobody on it has an identity.
+    #[error("no identity issued: the server has banned this node")]
+    Banned,
     /// The agent has not heard from the server yet.
     #[error("the agent has not synchronised with the server yet")]
     NotSynchronised,
@@ -90,7 +93,7 @@ impl From<WorkloadError> for Status {
     fn from(error: WorkloadError) -> Self {
         let message = error.to_string();
         match error {
-            WorkloadError::NoIdentity | WorkloadError::NotDelegate => {
+            WorkloadError::NoIdentity | WorkloadError::Banned | WorkloadError::NotDelegate => {
                 Self::permission_denied(message)
             }
             WorkloadError::Peer(_)

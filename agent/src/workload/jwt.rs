@@ -238,7 +238,7 @@ fn validate_foreign(
 ) -> Result<JwtSvid, WorkloadError> {
     let entitlement = match caller.entitlement() {
         Ok(entitlement) => Some(entitlement),
-        Err(WorkloadError::NoIdentity) => None,
+        Err(WorkloadError::NoIdentity | WorkloadError::Banned) => None,
         Err(error) => return Err(error),
     };
     let bundle = entitlement.as_ref().and_then(|entitlement| {

@@ -21,6 +21,7 @@ use tonic::Code;
 
 use self::client::{Bench, Mood, code, federating, first, foreign, request, web};
 use super::Verifiers;
+use crate::identity::Snapshot;
 use crate::server_api::ServerError;
 
 /// How each call of the X.509 and JWT profiles ends: those of a stream with its first message.
@@ -68,6 +69,19 @@ async fn who_is_not_registered_is_denied() {
     assert_eq!(refused.unwrap_err().message(), "no identity issued");
     bench.attestor.is(Mood::Finds(&["u:1"]));
     assert_eq!(codes(&bench).await, [ok; 5]);
+}
+
+/// It is as final, and another reason than that somebody is not registered.
+#[tokio::test(start_paused = true)]
+async fn on_a_banned_node_everybody_is_denied_and_told_why() {
+    let bench = Bench::new(vec![web()]).await;
+    let banned = Snapshot::new("td".parse().unwrap(), Vec::new(), [bench.node.bundle.clone()]);
+    bench.node.snapshot.send_replace(Some(std::sync::Arc::new(banned.of_banned_node())));
+    let [denied, ok] = [Code::PermissionDenied, Code::Ok];
+    assert_eq!(codes(&bench).await, [denied, denied, denied, denied, ok]);
+    let refused = first(bench.api().fetch_x509svid(request(X509svidRequest {})).await).await;
+    let message = "no identity issued: the server has banned this node";
+    assert_eq!(refused.unwrap_err().message(), message);
 }
 
 /// What is public anyway is given to who only verifies others, if that is configured.
