@@ -142,16 +142,19 @@ impl Checked {
     }
 
     fn write(&self, directory: &Path, output: &mut Output, tell: bool) -> anyhow::Result<()> {
-        let (told, members): (Vec<_>, Vec<_>) = self.files().into_iter().unzip();
+        let (told, mut members): (Vec<_>, Vec<_>) = self.files().into_iter().unzip();
+        let paths: Vec<_> = members.iter().map(|member| directory.join(&member.name)).collect();
+        // Each certificate after all that it needs.
+        members.reverse();
         set::replace(directory, &members, is_written)?;
-        for (what, member) in told.iter().zip(&members).filter(|_| tell) {
-            let (what, path) = (shown::plain(what), directory.join(&member.name));
+        for (what, path) in told.iter().zip(&paths).filter(|_| tell) {
+            let what = shown::plain(what);
             output.line(&format!("Writing {what} to file {}.", path.display()))?;
         }
         Ok(())
     }
 
-    /// What is written, each certificate after all that it needs.
+    /// What is written, in the order in which SPIRE tells of it.
     fn files(&self) -> Vec<(String, Member)> {
         let file = |what: String, name: String, content: String| {
             let access = if name.ends_with(".key") { Access::Private } else { Access::Public };
@@ -159,15 +162,15 @@ impl Checked {
         };
         let mut files = Vec::new();
         for (n, svid) in self.svids.iter().enumerate() {
+            let (bundle, key) = (jwk::pem::write(&svid.bundle), pem("PRIVATE KEY", &svid.key));
+            files.push(file(format!("SVID #{n}"), format!("svid.{n}.pem"), svid.chain.to_pem()));
+            files.push(file(format!("key #{n}"), format!("svid.{n}.key"), key));
+            files.push(file(format!("bundle #{n}"), format!("bundle.{n}.pem"), bundle));
             for (m, (trust_domain, bundle)) in self.federated.iter().enumerate() {
                 let what = format!("federated bundle #{m} for trust domain {trust_domain}");
                 let name = format!("federated_bundle.{n}.{m}.pem");
                 files.push(file(what, name, jwk::pem::write(bundle)));
             }
-            let (bundle, key) = (jwk::pem::write(&svid.bundle), pem("PRIVATE KEY", &svid.key));
-            files.push(file(format!("bundle #{n}"), format!("bundle.{n}.pem"), bundle));
-            files.push(file(format!("key #{n}"), format!("svid.{n}.key"), key));
-            files.push(file(format!("SVID #{n}"), format!("svid.{n}.pem"), svid.chain.to_pem()));
         }
         files
     }

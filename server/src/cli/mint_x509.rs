@@ -154,14 +154,16 @@ impl Minted {
             (what, Member { name: name.to_owned(), content: content.into(), access })
         };
         let files = [
-            file("Root CAs", "bundle.pem", jwk::pem::write(&self.roots), Access::Public),
-            file("Private key", "key.pem", key, Access::Private),
             file("X509-SVID", "svid.pem", self.svid.chain().to_pem(), Access::Public),
+            file("Private key", "key.pem", key, Access::Private),
+            file("Root CAs", "bundle.pem", jwk::pem::write(&self.roots), Access::Public),
         ];
-        let (told, members): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+        let (told, mut members): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+        let paths: Vec<_> = members.iter().map(|member| directory.join(&member.name)).collect();
+        // The certificate after all that it needs.
+        members.reverse();
         set::replace(directory, &members, |_| false)?;
-        for (what, member) in told.iter().zip(&members).filter(|_| !quietly) {
-            let path = directory.join(&member.name);
+        for (what, path) in told.iter().zip(&paths).filter(|_| !quietly) {
             output.line(&format!("{what} written to {}", path.display()))?;
         }
         Ok(())
