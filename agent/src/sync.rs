@@ -18,7 +18,7 @@ use steeple::id::TrustDomain;
 use steeple::tasks;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 mod pace;
 mod round;
@@ -95,6 +95,8 @@ pub struct Sync {
     bootstraps: u32,
     /// Whether what is on disk is of before the view.
     unkept: bool,
+    /// Whether it was said that nothing can be kept there.
+    warned: bool,
 }
 
 impl Sync {
@@ -104,7 +106,18 @@ impl Sync {
         let (pace, next) = (Pace::new(config.interval), deps.clock.now());
         let NodeStatus { standing, bootstraps, .. } = *deps.node.borrow();
         let view = View::empty(&config.trust_domain);
-        Self { deps, config, channels, view, pace, next, standing, bootstraps, unkept: false }
+        Self {
+            deps,
+            config,
+            channels,
+            view,
+            pace,
+            next,
+            standing,
+            bootstraps,
+            unkept: false,
+            warned: false,
+        }
     }
 
     /// Synchronises until told to stop.
@@ -262,10 +275,11 @@ impl Sync {
         let bytes = self.view.kept().encode();
         let write = || atomic_file::write(&self.config.file, &bytes, Access::Private);
         match tasks::aside(write) {
-            Ok(()) => self.unkept = false,
-            Err(error) => {
+            Ok(()) => (self.unkept, self.warned) = (false, false),
+            Err(error) if !std::mem::replace(&mut self.warned, true) => {
                 warn!(error = &error as &dyn Error, "entries and bundles were not kept on disk");
             }
+            Err(error) => debug!(error = &error as &dyn Error, "they still cannot be kept"),
         }
     }
 
