@@ -21,6 +21,7 @@ pub mod json;
 pub mod jwk;
 pub mod jwt;
 pub mod keys;
+pub mod locked;
 pub mod refused;
 pub mod rpc;
 pub mod selector;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use steeple::clock::{Clock, SystemClock};
+use steeple::locked::LockedFile;
 use steeple::tasks::Tasks;
 use steeple::telemetry::{self, Log, LogLevel};
 use steeple::tls::{ConnectorError, Material};
@@ -363,7 +364,7 @@ pub(crate) fn pin(socket: &OwnedFd) -> Result<(Peer, Origin), PeerError> {
 }
 
 /// Makes the data directory if need be, and keeps other agents out of it.
-fn lock_data_dir(path: &Path) -> anyhow::Result<File> {
+fn lock_data_dir(path: &Path) -> anyhow::Result<LockedFile> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -376,7 +377,7 @@ fn lock_data_dir(path: &Path) -> anyhow::Result<File> {
         .open(path.join(LOCK_FILE))
         .with_context(|| format!("writing to the data directory {}", path.display()))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(LockedFile::new(file)),
         Err(TryLockError::WouldBlock) => bail!(
             "another agent uses the data directory {}; stop it, or give this one another by \
              --data-dir",

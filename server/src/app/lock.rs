@@ -5,10 +5,12 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use steeple::locked::LockedFile;
+
 /// A lock that is ours until this is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    _file: LockedFile,
 }
 
 /// Why a lock is not ours.
@@ -37,7 +39,7 @@ impl Lock {
             writeln!(file, "{}", std::process::id())
         };
         sign(&mut file).map_err(LockError::Io)?;
-        Ok(Self { _file: file })
+        Ok(Self { _file: LockedFile::new(file) })
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use steeple::locked::LockedFile;
 use thiserror::Error;
 
 use super::line;
@@ -53,7 +54,7 @@ pub enum OpenError {
 
 /// Opens the log at `path` for this process alone, and cuts off an event that was being written
 /// when the last process or the machine ended. Says how many bytes that were.
-pub(super) fn open(path: &Path) -> Result<(File, u64), OpenError> {
+pub(super) fn open(path: &Path) -> Result<(LockedFile, u64), OpenError> {
     let io_error = |source| OpenError::Io { path: path.to_owned(), source };
     let mut options = OpenOptions::new();
     // An existing file keeps its mode: whoever lets a log shipper read it had a reason.
@@ -71,14 +72,14 @@ pub(super) fn open(path: &Path) -> Result<(File, u64), OpenError> {
         return Err(OpenError::NotALog(path.to_owned()));
     }
     let cut = cut_torn_tail(&mut file).map_err(io_error)?;
-    Ok((file, cut))
+    Ok((LockedFile::new(file), cut))
 }
 
 /// Opens the log at `path` unless that is the file which is open already.
 pub(super) fn reopen(
     path: &Path,
     current: Option<Identity>,
-) -> Result<Option<(File, u64)>, OpenError> {
+) -> Result<Option<(LockedFile, u64)>, OpenError> {
     let found = std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
     if found.is_some() && found == current { Ok(None) } else { open(path).map(Some) }
 }
@@ -171,9 +172,9 @@ fn cut_torn_tail(file: &mut File) -> io::Result<u64> {
     Ok(length - end)
 }
 
-impl Storage for File {
+impl Storage for LockedFile {
     fn append(&self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self).write(bytes)
+        (&**self).write(bytes)
     }
 
     fn length(&self) -> io::Result<u64> {

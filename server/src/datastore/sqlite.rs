@@ -5,7 +5,7 @@
 //! `NORMAL`, a join token that was used up could come back.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -18,6 +18,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
+use steeple::locked::LockedFile;
 
 use super::document::{Row, RowError};
 use super::{Change, Commit, Datastore, DatastoreError, Revision, Stored};
@@ -46,7 +47,7 @@ pub struct SqliteDatastore {
     /// The commits in the log, oldest first, and their sizes.
     log: Mutex<VecDeque<(Revision, usize)>>,
     /// Holds the lock that keeps other servers out, until the process ends however it ends.
-    _lock: File,
+    _lock: LockedFile,
 }
 
 impl SqliteDatastore {
@@ -238,7 +239,7 @@ impl From<RowError> for Failure {
 }
 
 /// Makes sure that the file is there, for its owner alone, and that no other server has it.
-fn lock(path: &Path) -> Result<File, DatastoreError> {
+fn lock(path: &Path) -> Result<LockedFile, DatastoreError> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
         return Err(DatastoreError::NoDirectory(directory.to_owned()));
@@ -257,7 +258,7 @@ fn lock(path: &Path) -> Result<File, DatastoreError> {
         }
     }
     open(path)?;
-    Ok(lock)
+    Ok(LockedFile::new(lock))
 }
 
 /// The path of a file that belongs to the one at `path`.
