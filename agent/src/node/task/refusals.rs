@@ -104,12 +104,13 @@ impl Node {
     /// evidence works once has such a thing: others try the same again.
     pub(super) fn new_evidence(&self) -> impl Future<Output = ()> + use<> {
         let attestor = Arc::clone(&self.deps.attestor);
-        let known = self.presented.clone().or_else(|| self.saved.spent.clone());
+        // Neither what was refused last nor what was used up is worth another look.
+        let known = [self.presented.clone(), self.saved.spent.clone()];
         async move {
             loop {
                 tokio::time::sleep(LOOK).await;
                 let mark = attestor.begin().await.ok().and_then(|session| session.once);
-                if mark.is_some() && mark != known {
+                if mark.is_some() && !known.contains(&mark) {
                     return;
                 }
             }
