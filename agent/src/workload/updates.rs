@@ -140,9 +140,13 @@ impl<V: View> Watched<V> {
         self.look_again();
     }
 
+    /// Looks for what is not known. All is known of most, so that nothing is prepared for it.
     fn look_again(&mut self) {
-        let deps = self.view.caller().deps.clone();
-        self.again = again::again(&deps.attestors, self.view.known());
+        self.again = None;
+        if self.view.known().iter().any(|attested| !attested.gaps().is_empty()) {
+            let attestors = self.view.caller().deps.attestors.clone();
+            self.again = again::again(&attestors, self.view.known());
+        }
     }
 }
 
