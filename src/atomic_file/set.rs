@@ -2,12 +2,15 @@
 //!
 //! Each of them is the old or the new one at any moment. Whoever locks the directory (`flock(2)`)
 //! sees files that belong together; whoever does not may see the first of a new set beside the last
-//! of the old one for a moment. What happens halfway is undone, save for a loss of power.
+//! of the old one for a moment. What happens halfway is undone, save for a loss of power, where the
+//! file system can swap two files; where it cannot, as over a network, nothing is undone.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempPath;
@@ -15,6 +18,10 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::{Access, stage};
+
+/// How long readers may keep the directory locked, and how often to look.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A file of a set.
 pub struct Member {
@@ -50,8 +57,17 @@ enum Step<'a> {
 /// `of_set`.
 ///
 /// # Errors
-/// A file cannot be written: all is as it was.
+/// A file cannot be written, or the directory is locked: all is as it was.
 pub fn replace(
+    directory: &Path,
+    members: &[Member],
+    of_set: impl Fn(&str) -> bool,
+) -> Result<(), ReplaceError> {
+    replace_within(PATIENCE, directory, members, of_set)
+}
+
+fn replace_within(
+    patience: Duration,
     directory: &Path,
     members: &[Member],
     of_set: impl Fn(&str) -> bool,
@@ -59,7 +75,7 @@ pub fn replace(
     let failed = |path: &Path, source| ReplaceError { path: path.to_owned(), source };
     let of_directory = |source| failed(directory, source);
     let handle = File::open(directory).map_err(of_directory)?;
-    handle.lock().map_err(of_directory)?;
+    lock(&handle, patience).map_err(of_directory)?;
     let new = |member: &Member| {
         let path = directory.join(&member.name);
         match stage(directory, member.content.as_bytes(), member.access) {
@@ -92,6 +108,22 @@ pub fn replace(
         remove(aside).map_err(|error| failed(&path, error))?;
     }
     handle.sync_all().map_err(of_directory)
+}
+
+/// Waits for whoever reads the directory, and not for somebody who keeps it locked.
+fn lock(directory: &File, patience: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let held = "another process keeps it locked (flock); nothing was written";
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, held));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
 }
 
 fn is_directory(path: &Path) -> bool {
@@ -203,6 +235,21 @@ mod tests {
         check(path, &[("key", "1"), ("more", "1"), ("other", "other")]);
         replace(path, &members(&["key", "svid"], "2"), of_set).unwrap();
         check(path, &[("key", "2"), ("other", "other"), ("svid", "2")]);
+    }
+
+    #[test]
+    fn whoever_keeps_the_directory_locked_is_named_as_the_reason() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let reader = File::open(path).unwrap();
+        reader.lock_shared().unwrap();
+        let members = members(&["key"], "1");
+        let error = replace_within(PAUSE, path, &members, of_set).unwrap_err();
+        assert!(error.source.to_string().contains("keeps it locked"), "{error:?}");
+        check(path, &[]);
+        reader.unlock().unwrap();
+        replace_within(PAUSE, path, &members, of_set).unwrap();
+        check(path, &[("key", "1")]);
     }
 
     #[test]
