@@ -103,9 +103,7 @@ struct Admission {
 
 impl Attestation {
     async fn run(mut self) {
-        let attested = tokio::time::timeout(PATIENCE, self.attest()).await;
-        let too_slow = Err((None, ApiError::TooSlow("attestation took too long")));
-        let result = match attested.unwrap_or(too_slow) {
+        let result = match self.attest().await {
             Ok(outcome) => Ok(outcome),
             Err((agent_id, error)) => {
                 self.refused.tell(&self.kind, agent_id, &error).await;
@@ -120,8 +118,17 @@ impl Attestation {
     }
 
     async fn attest(&mut self) -> Result<Outcome, (Option<SpiffeId>, ApiError)> {
-        let opening = self.opening().await.map_err(|error| (None, error))?;
-        self.decide(&opening).await
+        let heard = tokio::time::timeout(PATIENCE, self.hear()).await;
+        let heard = heard.unwrap_or(Err(ApiError::TooSlow("attestation took too long")));
+        let (opening, attested) = heard.map_err(|error| (None, error))?;
+        self.admit(opening, attested).await
+    }
+
+    /// Hears what the node says, and whether that proves what it is.
+    async fn hear(&mut self) -> Result<(Opening, Attested), ApiError> {
+        let opening = self.opening().await?;
+        let attested = self.prove(&opening).await?;
+        Ok((opening, attested))
     }
 
     /// Reads what the node opens with.
@@ -156,15 +163,18 @@ impl Attestation {
         message.ok_or(AttestError::Stopping)?.or(Err(AttestError::Gone))
     }
 
-    /// Decides who the node is, and makes it an agent.
-    async fn decide(&mut self, opening: &Opening) -> Result<Outcome, (Option<SpiffeId>, ApiError)> {
-        let attested = self.prove(opening).await.map_err(|error| (None, error))?;
+    /// Makes the node an agent. However long that takes: it is not refused any more.
+    async fn admit(
+        &self,
+        opening: Opening,
+        attested: Attested,
+    ) -> Result<Outcome, (Option<SpiffeId>, ApiError)> {
         let id = attested.agent_id.clone();
         let admission = Admission {
             deps: Arc::clone(&self.deps),
             caller: self.refused.caller.clone(),
-            kind: opening.kind.clone(),
-            csr: opening.csr.clone(),
+            kind: opening.kind,
+            csr: opening.csr,
         };
         // What was begun is recorded to its end, though the node may go away.
         let admitted = self.deps.tasks.spawn(Span::current(), |_| admission.admit(attested)).await;
