@@ -5,7 +5,7 @@ use steeple::x509::Certificate;
 
 use super::making::key_id;
 use crate::ca::journal::{Journal, Record};
-use crate::ca::slots::{Kind, Slot};
+use crate::ca::slots::{Kind, Slot, Status};
 
 /// Where a key may be.
 const PLACES: [(Kind, Slot); 4] = [
@@ -30,7 +30,13 @@ pub async fn kept(journal: &Journal, keys: &dyn KeyStore) -> Result<Kept, KeySto
     let mut kept = Kept::default();
     for (kind, slot) in PLACES {
         let id = key_id(kind, slot);
-        let Some(signer) = keys.load(&id).await? else { continue };
+        let is_old = journal.held(kind, slot).is_some_and(|record| record.status == Status::Old);
+        let signer = match keys.load(&id).await {
+            // It does not sign any more, and is only to be removed.
+            Err(_damaged) if is_old => continue,
+            loaded => loaded?,
+        };
+        let Some(signer) = signer else { continue };
         let mut of_kind = journal.records().iter().filter(|record| record.kind == kind);
         if of_kind.any(|record| belongs(record, &*signer)) {
             kept.recorded.push(id);
