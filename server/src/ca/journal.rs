@@ -134,7 +134,8 @@ impl Journal {
         &self.records
     }
 
-    /// The trust domain that the CAs are of, if there is one that says so.
+    /// The trust domain that the CAs are of, if there is one that says so: the active one first, as an
+    /// old one may be of a name that was a mistake.
     #[must_use]
     pub fn trust_domain(&self) -> Option<TrustDomain> {
         let named = |record: &Record| {
@@ -143,7 +144,8 @@ impl Journal {
                 std::str::from_utf8(certificate.uris().first()?).ok()?.parse().ok()?;
             Some(id.trust_domain().clone())
         };
-        self.records.iter().filter(|record| record.kind == Kind::X509Ca).find_map(named)
+        let cas = self.records.iter().filter(|record| record.kind == Kind::X509Ca);
+        self.active(Kind::X509Ca).into_iter().chain(cas).find_map(named)
     }
 
     /// The authority in a slot.
