@@ -13,7 +13,7 @@ use tonic::Streaming;
 
 use crate::harness::process::{Process, command};
 use crate::harness::workload::{connect, watch};
-use crate::harness::{Deployment, bin, eventually, is_root, stderr};
+use crate::harness::{Deployment, bin, eventually, is_root, skipped, stderr};
 
 /// Which part of the test a process of this program plays.
 const PART: &str = "STEEPLE_TEST_PART";
@@ -72,8 +72,13 @@ fn idle_connections_of_many_users_shut_nobody_out() {
 
 #[test]
 fn streams_of_one_container_are_few_and_root_comes_in_where_all_is_taken() {
-    if !is_root("a siege by streams") {
+    let what = "a siege by streams of a container";
+    if !is_root(what) {
         return;
+    }
+    let probe = Command::new("unshare").args(["--pid", "--fork", "true"]).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        return skipped(what, "no PID namespace may be made");
     }
     let fortress = Fortress::build();
     let socket = fortress.node.socket();
