@@ -2,8 +2,8 @@
 //! of the standard.
 //!
 //! A caller is attested once for each call, and again only where an attestor failed; a stream
-//! re-checks before every message that all it was found to be still holds. A stream always ends with a status that says why, and never with
-//! OK or CANCELLED, which make clients stop for good.
+//! re-checks before every message that all it was found to be still holds. A stream always ends
+//! with a status that says why, and never with OK or CANCELLED, which make clients stop for good.
 
 mod again;
 mod caller;
